@@ -1,0 +1,40 @@
+"""fastml: a fast CPU backend for recurrent networks, mixture models and boosting.
+
+>>> import numpy as np, fastml
+>>> lstm = fastml.LSTM(16, 32, seed=0)
+>>> y, (h_n, c_n) = lstm(np.zeros((100, 4, 16), "float32"))
+>>> y.shape
+(100, 4, 32)
+"""
+
+from . import backend
+from .backend import active, available, show, use
+from .gru import gru_backward, gru_forward
+from .layers import GRU, LSTM, RNN
+from .lstm import lstm_backward, lstm_forward
+from .rnn import rnn_backward, rnn_forward
+from .tape import Gradients, Tape
+from .threads import get_num_threads, set_num_threads
+from .version import __version__
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Gradients",
+    "Tape",
+    "__version__",
+    "active",
+    "available",
+    "backend",
+    "get_num_threads",
+    "gru_backward",
+    "gru_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn_backward",
+    "rnn_forward",
+    "set_num_threads",
+    "show",
+    "use",
+]

@@ -1,0 +1,243 @@
+"""The only dispatch: which back end, and which ISA rung of `native`, serves a kernel.
+
+With nothing chosen each kernel is served by the first of `native`, `jit`, `reference` that has it. A chosen back end
+serves or refuses, with the reason; nothing falls back in silence.
+"""
+
+import importlib
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from functools import cache, partial
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from .kernels.table import KERNELS
+from .threads import blas_limit, get_num_threads
+from .version import __version__
+
+__all__ = ["BACKENDS", "Cell", "active", "active_isa", "available", "find", "isa", "rungs", "show", "use"]
+
+BACKENDS = ("native", "jit", "reference")
+"""In the order in which they are asked when none is chosen."""
+
+
+class Cell(NamedTuple):
+    """One cell of the grid, ready to call: which back end (and, for `native`, which rung) serves which function."""
+
+    backend: str
+    isa: str | None
+    function: Callable[..., None]
+
+
+# ------------------------------------------------------------------------------------------------------ back ends
+
+
+class use:
+    """Choose the back end: ``fastml.use(name)`` for the process, ``with fastml.use(name):`` for this thread's block.
+
+    The innermost block wins, then the last call, then the environment's FASTML_BACKEND; with none of them each kernel
+    is served by the first back end that has it.
+
+    Parameters
+    ----------
+    name : {"native", "jit", "reference"} or None
+        None chooses nothing again.
+
+    Raises
+    ------
+    ValueError
+        `name` is no back end.
+    RuntimeError
+        It cannot run here; the message says why.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> with fastml.use("reference"):
+    ...     fastml.active()
+    'reference'
+    """
+
+    def __init__(self, name: str | None) -> None:
+        self.name = _checked(name, "name")
+        _calls.append(self)
+
+    def __enter__(self) -> "use":
+        if self in _calls:  # it was a block, not a call: the process keeps what it had
+            _calls.remove(self)
+        self._token: Token = _block.set(self.name)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        _block.reset(self._token)
+
+
+# Bounded: only a block's entry between its construction and its __enter__ is ever looked for again.
+_calls: deque[use] = deque(maxlen=64)
+_block: ContextVar[str | None] = ContextVar("fastml_backend", default=None)
+
+
+def _checked(name: str | None, argument: str) -> str | None:
+    if name is None:
+        return None
+    if name not in BACKENDS:
+        raise ValueError(f"{argument}: expected one of {', '.join(map(repr, BACKENDS))} or None, got {name!r}")
+    reasons = [_missing(name, row.name) for row in KERNELS]
+    if all(reasons):
+        raise RuntimeError(f"the {name} back end cannot run here: {reasons[0]}")
+    return name
+
+
+def active() -> str | None:
+    """The chosen back end, or None where each kernel is served by the first that has it."""
+    chosen = _block.get() or (_calls[-1].name if _calls else None)
+    return chosen or _checked(os.environ.get("FASTML_BACKEND") or None, "FASTML_BACKEND")
+
+
+@cache
+def _lookup(backend: str, kernel: str) -> Callable[..., None]:
+    module = importlib.import_module(f"fastml.kernels.{backend}.{KERNELS[kernel].family}")
+    return getattr(module, kernel)
+
+
+def _missing(backend: str, kernel: str) -> str | None:
+    """Why `backend` does not have `kernel`; None where it has."""
+    try:
+        _lookup(backend, kernel)
+    except ModuleNotFoundError as error:
+        if error.name == "numba":
+            return "numba is not installed"
+        if backend == "native":
+            if sys.platform == "win32":
+                return "not built: it needs GCC's or clang's vector extensions, which MSVC lacks"
+            return "not built: no C compiler could build it when fastml was installed; install again where one can"
+        return "not written"
+    except AttributeError:
+        return "not written"
+    except ImportError as error:
+        return f"it does not load ({error})"
+    return None
+
+
+def find(kernel: str, like: Cell | None = None) -> Cell:
+    """The cell of the grid that serves `kernel` now, or the one beside `like` (the backward of a forward).
+
+    Raises
+    ------
+    NotImplementedError
+        The chosen back end does not have it; names the kernel and the reason.
+    """
+    chosen = like.backend if like else active()
+    for backend in (chosen,) if chosen else BACKENDS:
+        reason = _missing(backend, kernel)
+        if reason is None:
+            function = _lookup(backend, kernel)
+            if backend == "reference":
+                return Cell(backend, None, partial(_with_blas_limit, function))
+            if backend == "jit":
+                return Cell(backend, None, function)
+            rung = like.isa if like else active_isa()
+            return Cell(backend, rung, partial(function, isa=rung))
+    raise NotImplementedError(f"{kernel} is not in the {chosen} back end: {reason}")
+
+
+def _with_blas_limit(function: Callable[..., None], *arguments: Any) -> None:
+    with blas_limit():  # the reference is the one back end that calls BLAS
+        function(*arguments)
+
+
+# ------------------------------------------------------------------------------------------------------ ISA rungs
+
+_isa_block: ContextVar[str | None] = ContextVar("fastml_isa", default=None)
+
+
+def rungs() -> tuple[str, ...]:
+    """The ISA rungs of `native` that this CPU can run, slowest first; empty where `native` is not built."""
+    try:
+        from .kernels.native.isa import supported
+    except ImportError:
+        return ()
+    return supported()
+
+
+def active_isa() -> str | None:
+    """The rung that `native` uses: the innermost `isa` block, else FASTML_ISA, else the fastest; None without any."""
+    chosen = _isa_block.get() or _checked_isa(os.environ.get("FASTML_ISA") or None, "FASTML_ISA")
+    return chosen or (rungs()[-1] if rungs() else None)
+
+
+def _checked_isa(name: str | None, argument: str) -> str | None:
+    known = ("baseline", "avx2", "avx512", "neon")
+    if name is None or name in rungs():
+        return name
+    if name not in known:
+        raise ValueError(f"{argument}: expected one of {', '.join(map(repr, known))}, got {name!r}")
+    can = ", ".join(rungs())
+    raise RuntimeError(
+        f"{argument}: the rung {name!r} cannot run here: " + (f"this CPU has {can}" if can else "native is not built")
+    )
+
+
+@contextmanager
+def isa(name: str) -> Iterator[None]:
+    """Force an ISA rung of `native` for this thread's block: ``with fastml.backend.isa("avx2"): …``.
+
+    Raises
+    ------
+    ValueError
+        `name` is no rung.
+    RuntimeError
+        This CPU or this build does not have it.
+    """
+    token = _isa_block.set(_checked_isa(name, "name"))
+    try:
+        yield
+    finally:
+        _isa_block.reset(token)
+
+
+# ------------------------------------------------------------------------------------------------------ the grid
+
+
+def available() -> dict[str, dict[str, str | None]]:
+    """The grid as data: ``available()[kernel][back end]`` is None where it can run, else the reason why not."""
+    return {row.name: {backend: _missing(backend, row.name) for backend in BACKENDS} for row in KERNELS}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"fastml": __version__, "python": sys.version.split()[0]}
+    for package in ("numpy", "numba"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def show() -> None:
+    """Print versions, ISA, threads and the grid: which back ends have which kernel, which serves it, and why not."""
+    grid = available()
+    print(" · ".join(f"{name} {version}" for name, version in _versions().items()))
+    runs = ", ".join(rungs()) or "no native rung"
+    print(f"isa {active_isa() or '-'} (this CPU runs: {runs}) · threads {get_num_threads()}")
+    chosen = active()
+    print(
+        f"chosen back end: {chosen}"
+        if chosen
+        else "chosen back end: none, each kernel is served by the first that has it"
+    )
+    print()
+    print(f"{'kernel':<16}" + "".join(f"{backend:<12}" for backend in BACKENDS) + "served by")
+    for kernel, cells in grid.items():
+        marks = "".join(f"{'-' if cells[backend] else 'yes':<12}" for backend in BACKENDS)
+        served = next((backend for backend in ((chosen,) if chosen else BACKENDS) if not cells[backend]), "nothing")
+        print(f"{kernel:<16}{marks}{served}")
+    for backend in BACKENDS:
+        for reason in sorted({cells[backend] for cells in grid.values() if cells[backend]}):
+            print(f"\n{backend}: {reason}")

@@ -1,0 +1,29 @@
+"""The kernels: one folder per back end, the same file names in each.
+
+    table.py      KERNELS: one row per kernel, plain data; tests, benchmarks and `fastml.show()` are loops over it
+    reference/    NumPy: the equations, the definition that the others are tested against
+    jit/          Numba: compiled here, for this CPU, on first use
+    native/       Cython and C SIMD: compiled ahead of time, every ISA rung in one build
+
+The contract of a kernel
+------------------------
+* A kernel is a whole pass: one layer, one direction, all steps, input projection and weight gradients included, so that
+  each back end can arrange it as its hardware likes. Inputs first, outputs last, in the order of the table's row.
+* Arrays are C-contiguous, of one dtype (float32 or float64); sizes and indices are intp, never narrower. The API has
+  checked everything: kernels check nothing. Inputs are never written to. Outputs come uninitialised and are written
+  completely, except the rows of saved arrays that belong to padding. Nothing aliases.
+* T, B may be 0; I, H are at least 1. `lengths` (B,) holds 0 ≤ length ≤ T; x and dy at padding are never read (NaN
+  there is harmless), y and dx at padding are 0, h_n and c_n are the states after each sequence's own last step (the
+  initial state where the length is 0).
+* A kernel with `reverse` runs each sequence from its own last element to its first. x, y, dy, dx are in the order of
+  time; saved arrays are in the order of processing: row s belongs to the s-th step taken, whichever element that is.
+  State sequences are (T+1, B, H), row 0 being the initial state, so that "before step s" and "after it" are rows s
+  and s+1.
+* An output that is None is not wanted (the inference pass keeps nothing).
+* NaN in, NaN out in the sequence it belongs to; no crash, no read outside an array.
+* A kernel shares its work through `fastml.threads.run` and gives the same bits for any number of workers; it notices
+  Ctrl-C within 0.2 s, and leaves no allocation behind when it fails.
+* Denormals count as zero in `jit` and `native` (flushed in every worker, and the caller's setting restored).
+
+Gates are PyTorch's: LSTM i, f, g, o; GRU r, z, n.
+"""

@@ -1,0 +1,1 @@
+"""Numba: compiled for this CPU on first use and cached; needs no C compiler."""

@@ -1,0 +1,143 @@
+"""KERNELS: one row per kernel, plain data. Tests, benchmarks and `fastml.show()` are loops over it.
+
+Letters: T steps, B batch, I inputs, H hidden. Shapes are written as in "T B 4H"; "intp B" and "bool" are the arguments
+that are not floating point.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+__all__ = ["KERNELS", "Kernel", "Table"]
+
+Sizes = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel.
+
+    name, family : the function's name, and the file (in each back end's folder) that defines it.
+    inputs, outputs : argument name → shape, in the order of the call; outputs follow inputs.
+    tolerance : dtype → largest error that the tests accept, relative to the largest value of each output array.
+    work : sizes → floating-point operations of the matrix products (what GFLOP/s in the tables counts).
+    sizes : the problems that the benchmarks time, by name.
+    source : where the equations come from.
+    """
+
+    name: str
+    family: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    tolerance: dict[str, float]
+    work: Callable[[Sizes], float]
+    sizes: dict[str, Sizes]
+    source: str
+
+
+class Table(tuple[Kernel, ...]):
+    """A tuple of rows that also finds a row by its name."""
+
+    def __getitem__(self, key):
+        return next(row for row in self if row.name == key) if isinstance(key, str) else super().__getitem__(key)
+
+    def names(self) -> Iterator[str]:
+        return (row.name for row in self)
+
+
+SIZES = {"small": {"T": 200, "B": 1, "I": 32, "H": 32}, "large": {"T": 200, "B": 32, "I": 128, "H": 128}}
+
+FORWARD = {"float32": 2e-5, "float64": 1e-12}
+BACKWARD = {"float32": 2e-4, "float64": 1e-11}
+
+
+def _products(gates: int, passes: int) -> Callable[[Sizes], float]:
+    """x @ w_ih and h @ w_hh, once in the forward pass; the backward needs two products for each of them."""
+    return lambda n: 2.0 * passes * gates * n["H"] * (n["I"] + n["H"]) * n["T"] * n["B"]
+
+
+def _weights(G: str) -> dict[str, str]:
+    return {"w_ih": f"{G}H I", "w_hh": f"{G}H H"}
+
+
+def _biases(G: str) -> dict[str, str]:
+    return {"b_ih": f"{G}H", "b_hh": f"{G}H"}
+
+
+def _gradients(states: dict[str, str], G: str) -> dict[str, str]:
+    arguments = {"x": "T B I", **states, **_weights(G), **_biases(G)}
+    return {f"d{name}": shape for name, shape in arguments.items()}
+
+
+X, Y, H0 = {"x": "T B I"}, {"y": "T B H"}, {"h0": "B H"}
+ORDER = {"lengths": "intp B", "reverse": "bool"}
+
+KERNELS = Table(
+    (
+        Kernel(
+            name="rnn_forward",
+            family="rnn",
+            inputs={**X, **H0, **_weights(""), **_biases(""), **ORDER, "relu": "bool"},
+            outputs={**Y, "h_n": "B H"},
+            tolerance=FORWARD,
+            work=_products(1, 1),
+            sizes=SIZES,
+            source="Elman, Finding structure in time, Cognitive Science 14 (1990); torch.nn.RNN",
+        ),
+        Kernel(
+            name="rnn_backward",
+            family="rnn",
+            inputs={**X, **H0, **_weights(""), **ORDER, "relu": "bool", **Y, "dy": "T B H", "dh_n": "B H"},
+            outputs=_gradients(H0, ""),
+            tolerance=BACKWARD,
+            work=_products(1, 2),
+            sizes=SIZES,
+            source="Werbos, Backpropagation through time, Proc. IEEE 78 (1990)",
+        ),
+        Kernel(
+            name="gru_forward",
+            family="gru",
+            inputs={**X, **H0, **_weights("3"), **_biases("3"), **ORDER, "reset_after": "bool"},
+            outputs={**Y, "h_n": "B H", "gates": "T B 4H"},
+            tolerance=FORWARD,
+            work=_products(3, 1),
+            sizes=SIZES,
+            source="Cho et al., arXiv:1406.1078 (reset before); torch.nn.GRU and cuDNN (reset after)",
+        ),
+        Kernel(
+            name="gru_backward",
+            family="gru",
+            inputs={
+                **X, **H0, **_weights("3"), **ORDER, "reset_after": "bool",
+                **Y, "gates": "T B 4H", "dy": "T B H", "dh_n": "B H",
+            },
+            outputs=_gradients(H0, "3"),
+            tolerance=BACKWARD,
+            work=_products(3, 2),
+            sizes=SIZES,
+            source="Cho et al., arXiv:1406.1078 (reset before); torch.nn.GRU and cuDNN (reset after)",
+        ),
+        Kernel(
+            name="lstm_forward",
+            family="lstm",
+            inputs={**X, **H0, "c0": "B H", **_weights("4"), **_biases("4"), **ORDER},
+            outputs={**Y, "h_n": "B H", "c_n": "B H", "gates": "T B 4H", "cells": "T+1 B H"},
+            tolerance=FORWARD,
+            work=_products(4, 1),
+            sizes=SIZES,
+            source="Hochreiter and Schmidhuber, Neural Computation 9 (1997); Gers et al. (2000); torch.nn.LSTM",
+        ),
+        Kernel(
+            name="lstm_backward",
+            family="lstm",
+            inputs={
+                **X, **H0, "c0": "B H", **_weights("4"), **ORDER,
+                **Y, "gates": "T B 4H", "cells": "T+1 B H", "dy": "T B H", "dh_n": "B H", "dc_n": "B H",
+            },
+            outputs=_gradients({**H0, "c0": "B H"}, "4"),
+            tolerance=BACKWARD,
+            work=_products(4, 2),
+            sizes=SIZES,
+            source="Graves and Schmidhuber, Neural Networks 18 (2005), full backpropagation through time",
+        ),
+    )
+)  # fmt: skip

@@ -1,0 +1,10 @@
+class RNN:
+    pass
+
+
+class GRU:
+    pass
+
+
+class LSTM:
+    pass

@@ -1,0 +1,179 @@
+"""One thread policy for every back end.
+
+A kernel hands `run` a job whose slices (batch rows, directions, features) may be taken by any number of workers with
+the same bits. `run` decides how many: all that the user allows, or the calling thread alone where the pool is taken,
+so that a job with barriers never waits for workers of another job, and calls from many threads never multiply
+threads. The pool is plain Python threads that release the GIL in the kernels: no OpenMP, whose pools clash with other
+runtimes' and hang after a fork.
+"""
+
+import os
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from math import ceil
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+__all__ = ["Job", "blas_limit", "get_num_threads", "run", "set_num_threads", "usable_cpus"]
+
+
+class Job(Protocol):
+    """Work that any number of workers can share."""
+
+    def work(self, worker: int, workers: int) -> None:
+        """Do share `worker` of `workers`; called once for each, at the same time. May wait for the others."""
+
+    def stop(self) -> None:
+        """Ask every `work` in progress to return soon; its results are then worthless."""
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity mask, cut by the cgroup's quota (a container's CPU limit)."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, ceil(min(affinity, _cgroup_quota())))
+
+
+def _cgroup_quota() -> float:
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()  # version 2: "max 100000", "150000 100000"
+    except (OSError, ValueError):
+        try:
+            quota, period = (
+                Path(f"/sys/fs/cgroup/cpu/cpu.cfs_{part}_us").read_text().strip() for part in ("quota", "period")
+            )
+        except OSError:
+            return float("inf")
+    return int(quota) / int(period) if quota not in ("max", "-1") else float("inf")
+
+
+def _from_environment() -> int:
+    text = os.environ.get("FASTML_NUM_THREADS", "")
+    if not text:
+        return usable_cpus()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"FASTML_NUM_THREADS: expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+_threads: int | None = None
+
+
+def get_num_threads() -> int:
+    """Threads that one call may use: `set_num_threads`, else FASTML_NUM_THREADS, else the CPUs this process may use."""
+    global _threads
+    if _threads is None:
+        _threads = _from_environment()
+    return _threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let one call use up to `n` threads (at least 1) from now on, in this process.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `n` is not an integer, or below 1.
+    """
+    global _threads
+    if isinstance(n, bool) or not hasattr(n, "__index__"):
+        raise TypeError(f"n: expected an integer of at least 1, got {n!r}")
+    if n.__index__() < 1:
+        raise ValueError(f"n: expected an integer of at least 1, got {n!r}")
+    _threads = n.__index__()
+
+
+class _Pool:
+    """Threads that wait for work. `taken` is held by the one call that has them."""
+
+    def __init__(self) -> None:
+        self.taken = threading.Lock()
+        self.inboxes: list[SimpleQueue] = []
+
+    def grow(self, n: int) -> int:
+        """Have `n` threads, or as many as the system lets us start; returns that."""
+        while len(self.inboxes) < n:
+            inbox: SimpleQueue = SimpleQueue()
+            try:
+                threading.Thread(target=_serve, args=(inbox,), name="fastml", daemon=True).start()
+            except RuntimeError:  # the system's limit of threads
+                return len(self.inboxes)
+            self.inboxes.append(inbox)
+        return n
+
+
+def _serve(inbox: SimpleQueue) -> None:
+    while True:
+        job, worker, workers, done = inbox.get()
+        try:
+            job.work(worker, workers)
+        except BaseException as error:
+            job.stop()
+            done.put(error)
+        else:
+            done.put(None)
+        del job, done
+
+
+_pool = _Pool()
+
+
+def _after_fork() -> None:
+    global _pool
+    _pool = _Pool()  # the parent's threads do not exist in the child
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def run(job: Job, most: int) -> None:
+    """Let up to `most` workers do `job`, the calling thread among them; return when all have ended.
+
+    An exception in any worker, or Ctrl-C here, stops the others and is raised once they have ended.
+    """
+    workers = min(get_num_threads(), most)
+    pool = _pool
+    if workers <= 1 or not pool.taken.acquire(blocking=False):
+        job.work(0, 1)
+        return
+    done: SimpleQueue = SimpleQueue()
+    started = 0
+    error: BaseException | None = None
+    try:
+        workers = 1 + pool.grow(workers - 1)
+        for worker in range(1, workers):
+            pool.inboxes[worker - 1].put((job, worker, workers, done))
+            started += 1
+        job.work(0, workers)
+    except BaseException as caught:
+        error = caught
+        job.stop()
+    while started:
+        try:
+            theirs = done.get()
+        except BaseException as caught:
+            job.stop()
+            error = error or caught
+        else:
+            started -= 1
+            error = error or theirs
+    pool.taken.release()
+    if error is not None:
+        raise error
+
+
+_blas: Any = None
+
+
+def blas_limit() -> AbstractContextManager[Any]:
+    """Bind NumPy's BLAS to this module's thread count for a `with` block."""
+    global _blas
+    if _blas is None:
+        from threadpoolctl import ThreadpoolController
+
+        _blas = ThreadpoolController().select(user_api="blas")
+    pools = _blas.lib_controllers
+    if all(pool.num_threads == get_num_threads() for pool in pools):  # changing it costs more than asking
+        return nullcontext()
+    return _blas.limit(limits=get_num_threads())
