@@ -13,12 +13,12 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FOLDER = "fastml/kernels/native"
-FAMILIES = ("isa", "rnn", "gru", "lstm")
+FAMILIES = ("isa", "lstm")
 
 # -ffp-contract=off: every fused multiply-add in the kernels is written as one, so that all tile shapes of a rung
 #     round alike (the bitwise promises); the compiler must not fuse more in one shape than in another.
 # -fno-math-errno -fno-trapping-math: nothing reads errno or the exception flags; NaN and infinities keep their meaning.
-FLAGS = ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
+FLAGS = ["-O3", "-g0", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi"]
 
 
 def extensions():

@@ -1,0 +1,95 @@
+/* The include ladder: walks FM_BODY once per dtype and per ISA rung of the machine that is compiled for.
+ *
+ * FN(name) is name_f32_avx2 and so on. Each rung's code is compiled for its own target by a pragma, so that one build
+ * with one set of flags carries them all; nothing outside a rung may use its vectors. A new rung is one block here, one
+ * in vec.h and one row in isa.h; a new dtype is one step in both.
+ */
+
+#define FM_PASTE_(name, dtype, rung) name##_f##dtype##_##rung
+#define FM_PASTE(name, dtype, rung) FM_PASTE_(name, dtype, rung)
+#define FN(name) FM_PASTE(name, FM_DTYPE, FM_RUNG_NAME)
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+#define INLINE static inline __attribute__((always_inline, unused))
+
+#if FM_X86
+
+#define FM_RUNG FM_BASELINE
+#define FM_RUNG_NAME baseline
+#define FM_DTYPE 32
+#include FM_BODY
+#undef FM_DTYPE
+#define FM_DTYPE 64
+#include FM_BODY
+#undef FM_DTYPE
+#undef FM_RUNG
+#undef FM_RUNG_NAME
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+#define FM_RUNG FM_AVX2
+#define FM_RUNG_NAME avx2
+#define FM_DTYPE 32
+#include FM_BODY
+#undef FM_DTYPE
+#define FM_DTYPE 64
+#include FM_BODY
+#undef FM_DTYPE
+#undef FM_RUNG
+#undef FM_RUNG_NAME
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl")
+#endif
+#define FM_RUNG FM_AVX512
+#define FM_RUNG_NAME avx512
+#define FM_DTYPE 32
+#include FM_BODY
+#undef FM_DTYPE
+#define FM_DTYPE 64
+#include FM_BODY
+#undef FM_DTYPE
+#undef FM_RUNG
+#undef FM_RUNG_NAME
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+#define FM_TABLE(name)                                                                                                 \
+    {{name##_f32_baseline, name##_f64_baseline}, {name##_f32_avx2, name##_f64_avx2},                                   \
+     {name##_f32_avx512, name##_f64_avx512},     {0, 0}}
+
+#else
+
+#define FM_RUNG FM_NEON
+#define FM_RUNG_NAME neon
+#define FM_DTYPE 32
+#include FM_BODY
+#undef FM_DTYPE
+#define FM_DTYPE 64
+#include FM_BODY
+#undef FM_DTYPE
+#undef FM_RUNG
+#undef FM_RUNG_NAME
+
+#define FM_TABLE(name) {{0, 0}, {0, 0}, {0, 0}, {name##_f32_neon, name##_f64_neon}}
+
+#endif

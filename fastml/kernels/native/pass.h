@@ -1,0 +1,107 @@
+/* One pass of one layer in one direction, as every rung sees it, and what its workers share. No vectors in here. */
+#ifndef FM_PASS_H
+#define FM_PASS_H
+
+#include <sched.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include "isa.h"
+
+typedef struct fm_pass {
+    intptr_t T, B, I, H;
+    const intptr_t *lengths; /* (B) */
+    const intptr_t *order;   /* (B) the batch by falling length: at every step the sequences still running come first */
+    int reverse;
+    int option; /* gru: reset after; rnn: relu */
+
+    const void *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh;
+    void *y, *h_n, *c_n, *gates, *cells; /* the backward reads y, gates, cells */
+    const void *dy, *dh_n, *dc_n;
+    void *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db_ih, *db_hh;
+
+    char *scratch;           /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
+    int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up */
+    void *poller;
+    int64_t polled;          /* when, in ns */
+    int stop;                /* give up: sticky, breaks every barrier */
+    int arrived, generation; /* the barrier's */
+} fm_pass;
+
+/* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */
+typedef size_t (*fm_kernel)(fm_pass *p, intptr_t worker, intptr_t workers);
+
+static inline int fm_stopped(fm_pass *p) { return __atomic_load_n(&p->stop, __ATOMIC_RELAXED); }
+static inline void fm_stop(fm_pass *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
+
+/* Called by every worker between chunks of work; only the calling thread, worker 0, asks, at most every 50 ms. */
+static inline int fm_poll(fm_pass *p, intptr_t worker) {
+    if (worker == 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+        if (p->polled == 0) p->polled = ns;
+        if (ns - p->polled > 50000000) {
+            p->polled = ns;
+            if (p->poll(p->poller)) fm_stop(p);
+        }
+    }
+    return fm_stopped(p);
+}
+
+/* All workers meet; the spin is bounded and then yields, so that a worker without a core holds nobody's core for long. */
+static inline void fm_meet(fm_pass *p, intptr_t workers) {
+    if (workers == 1) return;
+    int generation = __atomic_load_n(&p->generation, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&p->arrived, 1, __ATOMIC_ACQ_REL) == workers) {
+        __atomic_store_n(&p->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&p->generation, generation + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; __atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p); spins++) {
+        if (spins > 4000) sched_yield();
+#if FM_X86
+        else _mm_pause();
+#endif
+    }
+}
+
+/* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero); returns what fm_restore wants back. */
+static inline uint64_t fm_flush_denormals(void) {
+#if FM_X86
+    unsigned mode = _mm_getcsr();
+    _mm_setcsr(mode | 0x8040);
+    return mode;
+#else
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1 << 24)) : "memory");
+    return mode;
+#endif
+}
+
+static inline void fm_restore(uint64_t mode) {
+#if FM_X86
+    _mm_setcsr((unsigned)mode);
+#else
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory");
+#endif
+}
+
+/* Cuts scratch into pieces of whole cache lines; with base NULL it only adds up. */
+typedef struct fm_arena {
+    char *base;
+    size_t used;
+} fm_arena;
+
+static inline void *fm_take(fm_arena *arena, size_t bytes) {
+    char *piece = arena->base ? arena->base + arena->used : 0;
+    arena->used += (bytes + 63) & ~(size_t)63;
+    return piece;
+}
+
+/* [begin, end) of worker `worker` when `n` things are shared out. */
+static inline intptr_t fm_share(intptr_t n, intptr_t worker, intptr_t workers) { return n * worker / workers; }
+
+#endif

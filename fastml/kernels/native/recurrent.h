@@ -1,0 +1,419 @@
+/* The drivers of the recurrent passes: how time, batch and workers are cut. What a step computes is its cell's
+ * (rnn_body.h, gru_body.h, lstm_body.h), which sets FM_GATES and defines, for its tiles,
+ *
+ *   forward   FN(weights), FN(step)                   backward   FN(back_weights), FN(back_step)
+ *
+ * Sequences are ranked by falling length, so that the ones still running at a step are the first n, and a sequence
+ * costs what its length costs. Ranks are cut into panels that bound the scratch. Within a panel, time is cut into chunks
+ * of a fixed number of rows (a row is one step of one sequence):
+ *
+ *   forward    gather x, project the chunk as one product, hand the sums over as the accumulators that each step starts
+ *              from. Workers own ranks and run all of time alone.
+ *   backward   step by step: dh = da_next . w_hh in registers, cell backward, da into the chunk. Then, while it is in
+ *              cache: dx (split by rows), dw and db (split by columns). Workers own ranks for the steps, and meet once per
+ *              chunk; two chunks alternate, so that a worker may start the next while others still read the last.
+ *
+ * Chunks and panels depend on the shape alone: bits do not depend on the number of workers. Rows of scratch are padded
+ * to whole vectors of zeros and by one vector more, so that rows at power-of-two sizes do not share cache sets.
+ */
+
+#undef PADDED
+#define PADDED(n) (((n) + L - 1) / L * L + L)
+
+/* Rows of a chunk: enough to share the packed weights' way through the cache, at most about 0.5 GFLOP (Ctrl-C is asked
+ * for between chunks). */
+static intptr_t FN(chunk_rows)(const fm_pass *p, intptr_t most) {
+    double flops_per_row = 2.0 * FM_GATES * p->H * ((double)p->I + p->H);
+    double rows = 5e8 / flops_per_row;
+    return rows >= most ? most : rows < 12 ? 12 : (intptr_t)rows;
+}
+
+/* How many of `n` ranks from q on run at step s. */
+INLINE intptr_t FN(running)(const fm_pass *p, intptr_t q, intptr_t n, intptr_t s) {
+    while (n > 0 && p->lengths[p->order[q + n - 1]] <= s) n--;
+    return n;
+}
+
+/* The place in time of step s of sequence b, as a row of x and y; and as a row of saved arrays. */
+INLINE intptr_t FN(time_row)(const fm_pass *p, intptr_t s, intptr_t b) {
+    return (p->reverse ? p->lengths[b] - 1 - s : s) * p->B + b;
+}
+
+INLINE void FN(copy_row)(REAL *to, const REAL *from, intptr_t n, intptr_t ld) {
+    memcpy(to, from, n * sizeof(REAL));
+    memset(to + n, 0, (ld - n) * sizeof(REAL));
+}
+
+/* Zeros for what lies beyond the length of sequence b. */
+static void FN(zero_padding)(const fm_pass *p, REAL *a, intptr_t N, intptr_t b) {
+    for (intptr_t t = p->lengths[b]; t < p->T; t++) memset(a + (t * p->B + b) * N, 0, N * sizeof(REAL));
+}
+
+/* ------------------------------------------------------------------------------------------------------ forward */
+
+typedef struct {
+    fm_pass *p;
+    intptr_t H, vectors, blocks, ldh, ldx, ldp; /* vectors: of the gates' columns; blocks: of L hidden units */
+    REAL *w_ih, *w_hh, *bias;                   /* packed */
+    REAL *w_n, *b_n;                            /* gru: the candidate's recurrent weights (reset before) or bias (after) */
+    REAL *h[2], *c, *xs, *projected;            /* this worker's rows */
+    REAL *rh, *z;                               /* gru, reset before: between the two products of a step */
+    intptr_t *time_rows, *saved_rows;
+} FN(run);
+
+/* One step of one slice: n rows. */
+typedef struct {
+    intptr_t n;
+    const REAL *h_in;
+    REAL *h_out;
+    const REAL *projected;
+    const intptr_t *time_rows, *saved_rows;
+    int backwards; /* walk the blocks from the last to the first: what the last step left in cache is used first */
+} FN(at);
+
+static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(run) * f) {
+    fm_arena arena = {p->scratch, 0};
+    intptr_t H = p->H, blocks = (H + L - 1) / L, columns = blocks * FM_GATES * L;
+    f->p = p;
+    f->H = H;
+    f->blocks = blocks;
+    f->vectors = blocks * FM_GATES;
+    f->ldh = PADDED(H);
+    f->ldx = PADDED(p->I);
+    f->ldp = columns + L;
+    f->w_ih = fm_take(&arena, columns * p->I * sizeof(REAL));
+    f->w_hh = fm_take(&arena, columns * H * sizeof(REAL));
+    f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * H * sizeof(REAL)) : 0;
+    f->bias = fm_take(&arena, columns * sizeof(REAL));
+    f->b_n = fm_take(&arena, blocks * L * sizeof(REAL));
+    for (intptr_t w = 0; w < workers; w++) {
+        FN(run) mine = *f;
+        for (int i = 0; i < 2; i++) mine.h[i] = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+        mine.c = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+        mine.rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+        mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+        mine.xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
+        mine.projected = fm_take(&arena, rows * f->ldp * sizeof(REAL));
+        mine.time_rows = fm_take(&arena, rows * sizeof(intptr_t));
+        mine.saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
+        if (w == worker) *f = mine;
+    }
+    return arena.used;
+}
+
+static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers);
+static void FN(step)(const FN(run) * f, const FN(at) * at);
+
+/* A sequence has taken its last step (or none): its final states, and zeros behind it. */
+static void FN(finish)(const FN(run) * f, intptr_t b, const REAL *h, const REAL *c) {
+    const fm_pass *p = f->p;
+    memcpy((REAL *)p->h_n + b * p->H, h, p->H * sizeof(REAL));
+    if (p->c_n) memcpy((REAL *)p->c_n + b * p->H, c, p->H * sizeof(REAL));
+    FN(zero_padding)(p, p->y, p->H, b);
+}
+
+/* Ranks [q, q + n) through all of time. */
+static void FN(forward_panel)(FN(run) * f, intptr_t q, intptr_t n, intptr_t chunk, intptr_t worker) {
+    fm_pass *p = f->p;
+    const intptr_t H = p->H, I = p->I, *order = p->order + q;
+    for (intptr_t r = 0; r < n; r++) {
+        FN(copy_row)(f->h[0] + r * f->ldh, (const REAL *)p->h0 + order[r] * H, H, f->ldh);
+        memset(f->h[1] + r * f->ldh, 0, f->ldh * sizeof(REAL));
+        if (!p->c0) continue;
+        FN(copy_row)(f->c + r * f->ldh, (const REAL *)p->c0 + order[r] * H, H, f->ldh);
+        if (p->cells) memcpy((REAL *)p->cells + order[r] * H, (const REAL *)p->c0 + order[r] * H, H * sizeof(REAL));
+    }
+    intptr_t running = FN(running)(p, q, n, 0);
+    for (intptr_t r = running; r < n; r++) FN(finish)(f, order[r], f->h[0] + r * f->ldh, f->c + r * f->ldh);
+
+    int now = 0;
+    for (intptr_t s = 0; running > 0;) {
+        intptr_t rows = 0, end = s, left = running;
+        for (; left > 0 && rows + left <= chunk; left = FN(running)(p, q, left, ++end))
+            for (intptr_t r = 0; r < left; r++, rows++) {
+                intptr_t row = FN(time_row)(p, end, order[r]);
+                f->time_rows[rows] = row;
+                f->saved_rows[rows] = end * p->B + order[r];
+                memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
+            }
+        FN(project)(rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors);
+        for (rows = 0; s < end;) {
+            FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
+                         f->time_rows + rows, f->saved_rows + rows, now};
+            FN(step)(f, &at);
+            rows += running;
+            now = 1 - now;
+            left = FN(running)(p, q, running, ++s);
+            for (intptr_t r = left; r < running; r++) FN(finish)(f, order[r], f->h[now] + r * f->ldh, f->c + r * f->ldh);
+            running = left;
+        }
+        if (fm_poll(p, worker)) return;
+    }
+}
+
+static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
+    FN(run) f;
+    intptr_t chunk = FN(chunk_rows)(p, p->H < 256 ? 96 : 192);
+    size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
+    if (!p->scratch) return bytes;
+    uint64_t mode = fm_flush_denormals();
+    FN(weights)(&f, worker, workers);
+    fm_meet(p, workers);
+    /* Panels of equal height; workers take ranks in turn by panel, so that long and short sequences are shared out. */
+    intptr_t panels = ((p->B + chunk - 1) / chunk + workers - 1) / workers * workers;
+    for (intptr_t i = worker; i < panels && !fm_stopped(p); i += workers) {
+        intptr_t q = fm_share(p->B, i, panels);
+        FN(forward_panel)(&f, q, fm_share(p->B, i + 1, panels) - q, chunk, worker);
+    }
+    fm_restore(mode);
+    return bytes;
+}
+
+/* ------------------------------------------------------------------------------------------------------ backward */
+
+/* What the steps of a chunk leave for the gradients of the weights. */
+typedef struct {
+    REAL *da;          /* (rows, vectors * L) gradient of x's product, in the gates' columns */
+    REAL *dah;         /* gradient of h's product: da itself, or gru's own */
+    REAL *dn, *rh;     /* gru, reset before: the candidate's column alone, and the reset state it was multiplied with */
+    REAL *hs, *xs;     /* the states before the steps, and the inputs */
+    intptr_t *time_rows, *saved_rows;
+} FN(chunk);
+
+typedef struct {
+    const fm_pass *p;
+    intptr_t H, blocks, vectors, hvectors, ldh, ldx, ldd; /* hvectors: of the columns of dah */
+    REAL *w_ih, *w_hh, *w_n;                              /* packed for the products with da and dah (and dn) */
+    REAL *dw_ih, *dw_hh, *dw_n, *db, *dbh;                /* sums, in the gates' columns */
+    REAL *carry, *dc; /* (panel) what reaches h and c from the step after, apart from the product with dah */
+    FN(chunk) chunks[2];
+} FN(back);
+
+/* Rows [from, to) of one step: ranks of the panel. */
+typedef struct {
+    FN(chunk) * chunk;
+    intptr_t first;       /* the step's first row in the chunk */
+    const REAL *dah_next; /* rows of the step after (in processing), or NULL for sequences whose last step this is */
+} FN(back_at);
+
+static size_t FN(backward_scratch)(const fm_pass *p, intptr_t rows, FN(back) * f) {
+    fm_arena arena = {p->scratch, 0};
+    intptr_t H = p->H, blocks = (H + L - 1) / L, I = p->I;
+    int hgates = FM_SPLIT && !p->option ? 2 : FM_GATES;
+    f->p = p;
+    f->H = H;
+    f->blocks = blocks;
+    f->vectors = blocks * FM_GATES;
+    f->hvectors = blocks * hgates;
+    f->ldh = PADDED(H);
+    f->ldx = PADDED(I);
+    f->ldd = f->vectors * L + L;
+    f->w_ih = fm_take(&arena, f->vectors * L * PADDED(I) * sizeof(REAL));
+    f->w_hh = fm_take(&arena, f->vectors * L * PADDED(H) * sizeof(REAL));
+    f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * PADDED(H) * sizeof(REAL)) : 0;
+    f->dw_ih = fm_take(&arena, f->vectors * L * I * sizeof(REAL));
+    f->dw_hh = fm_take(&arena, f->vectors * L * H * sizeof(REAL));
+    f->dw_n = FM_SPLIT ? fm_take(&arena, blocks * L * H * sizeof(REAL)) : 0;
+    f->db = fm_take(&arena, f->vectors * L * sizeof(REAL));
+    f->dbh = fm_take(&arena, f->vectors * L * sizeof(REAL));
+    f->carry = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+    f->dc = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+    for (int i = 0; i < 2; i++) {
+        FN(chunk) *c = &f->chunks[i];
+        c->da = fm_take(&arena, rows * f->ldd * sizeof(REAL));
+        c->dah = FM_SPLIT ? fm_take(&arena, rows * f->ldd * sizeof(REAL)) : c->da;
+        c->dn = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+        c->rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+        c->hs = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+        c->xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
+        c->time_rows = fm_take(&arena, rows * sizeof(intptr_t));
+        c->saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
+    }
+    return arena.used;
+}
+
+static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers);
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to);
+
+/* acc = what reaches h: `init` (rows of carry, or none), then the product with the step after. The upstream gradient is
+ * added by the cell, last, so that a sequence that is cut and carried on sums in the same order. */
+INLINE void FN(dh_sums)(V *acc, const int MR, const int NV, const FN(back) * f, const REAL *init, const REAL *dah,
+                        intptr_t j, intptr_t r) {
+    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++)
+        acc[m * NV + v] = init ? vload(init + (r + m) * f->ldh + (j + v) * L) : FN(zero)();
+    intptr_t K = f->hvectors * L;
+    if (dah) FN(accumulate)(acc, MR, 1, NV, dah + r * f->ldd, f->ldd, 1, f->w_hh + j * K * L, 0, NV * L, K);
+}
+
+/* Gradient of the initial states of ranks q + [from, to), whose first step's dah (or none) is given. */
+INLINE void FN(dh0_tile)(const int MR, const int NV, const FN(back) * f, const REAL *init, const REAL *dah, intptr_t j,
+                         intptr_t r, const intptr_t *order) {
+    V acc[MR * NV];
+    FN(dh_sums)(acc, MR, NV, f, init, dah, j, r);
+    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
+        intptr_t unit = (j + v) * L;
+        FN(store_tail)((REAL *)f->p->dh0 + order[r + m] * f->H + unit, acc[m * NV + v], f->H - unit);
+    }
+}
+
+static void FN(dh0)(const FN(back) * f, const REAL *dah, intptr_t q, intptr_t from, intptr_t to) {
+    const intptr_t *order = f->p->order + q;
+    const REAL *init = FM_CARRY ? f->carry : 0;
+    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
+        nv = GROUP(f->blocks - j);
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
+#define CALL(MR, NV) FN(dh0_tile)(MR, NV, f, init, dah, j, r, order)
+            FM_TILE(m, nv, CALL)
+#undef CALL
+        }
+    }
+}
+
+/* The gradients that a finished chunk of `rows` rows gives: this worker's share of each. */
+static void FN(chunk_gradients)(FN(back) * f, const FN(chunk) * c, intptr_t rows, intptr_t worker, intptr_t workers) {
+    const fm_pass *p = f->p;
+    intptr_t I = p->I, H = p->H, ldd = f->ldd, ldh = f->ldh;
+    FN(scatter)(fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd, f->vectors * L, f->w_ih,
+                p->dx, c->time_rows, I);
+    intptr_t from = fm_share(I, worker, workers), to = fm_share(I, worker + 1, workers);
+    FN(outer_groups)(FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
+    from = fm_share(H, worker, workers), to = fm_share(H, worker + 1, workers);
+    if (FM_SPLIT && !p->option) {
+        FN(outer_groups)(2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
+        FN(outer_groups)(1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks);
+    } else
+        FN(outer_groups)(FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors);
+    from = fm_share(f->vectors, worker, workers), to = fm_share(f->vectors, worker + 1, workers);
+    FN(add_rows)(c->da, ldd, rows, f->db, from, to);
+    if (FM_SPLIT && p->option) FN(add_rows)(c->dah, ldd, rows, f->dbh, from, to);
+}
+
+/* Zero (first) or write out (last) the sums of weights that this worker owns. */
+static void FN(own_sums)(FN(back) * f, int last, intptr_t worker, intptr_t workers) {
+    const fm_pass *p = f->p;
+    const int before = FM_SPLIT && !p->option;
+    const struct {
+        int gates;
+        REAL *sum;
+        intptr_t N;
+        void *dw;
+    } all[] = {
+        {FM_GATES, f->dw_ih, p->I, p->dw_ih},
+        {before ? 2 : FM_GATES, f->dw_hh, p->H, p->dw_hh},
+        {1, f->dw_n, before ? p->H : 0, (REAL *)p->dw_hh + 2 * p->H * p->H},
+    };
+    for (int i = 0; i < 3; i++) {
+        intptr_t N = all[i].N, from = fm_share(N, worker, workers), to = fm_share(N, worker + 1, workers);
+        if (N == 0) continue;
+        if (last) {
+            FN(unpack_gates)(all[i].gates, all[i].sum, p->H, N, all[i].dw, from, to);
+            continue;
+        }
+        intptr_t vectors = f->blocks * all[i].gates;
+        for (intptr_t v = 0, nv; v < vectors; v += nv) {
+            nv = all[i].gates > 1 ? all[i].gates : GROUP(vectors - v);
+            memset(all[i].sum + (v * N + from * nv) * L, 0, (to - from) * nv * L * sizeof(REAL));
+        }
+    }
+    for (intptr_t v = fm_share(f->vectors, worker, workers); v < fm_share(f->vectors, worker + 1, workers); v++) {
+        const REAL *dbh = FM_SPLIT && p->option ? f->dbh : f->db;
+        if (!last) {
+            memset(f->db + v * L, 0, L * sizeof(REAL));
+            memset(f->dbh + v * L, 0, L * sizeof(REAL));
+        } else
+            for (intptr_t l = 0; l < L; l++) {
+                intptr_t row = FN(gate_row)(FM_GATES, p->H, v, l);
+                if (row < 0) break;
+                ((REAL *)p->db_ih)[row] = f->db[v * L + l];
+                ((REAL *)p->db_hh)[row] = dbh[v * L + l];
+            }
+    }
+}
+
+/* Step s of the panel's ranks [from, to): gather what the chunk needs, then the cell's own backward. `last`: these
+ * sequences end here, and start from the gradient of the final states. */
+static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, intptr_t q, intptr_t s, intptr_t from, intptr_t to) {
+    const fm_pass *p = f->p;
+    const intptr_t H = p->H, I = p->I, *order = p->order + q;
+    if (from >= to) return;
+    for (intptr_t r = from; r < to; r++) {
+        intptr_t b = order[r], i = at->first + r, row = FN(time_row)(p, s, b);
+        at->chunk->time_rows[i] = row;
+        at->chunk->saved_rows[i] = s * p->B + b;
+        const REAL *before = s == 0 ? (const REAL *)p->h0 + b * H
+                                    : (const REAL *)p->y + (p->reverse ? row + p->B : row - p->B) * H;
+        FN(copy_row)(at->chunk->hs + i * f->ldh, before, H, f->ldh);
+        memcpy(at->chunk->xs + i * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
+    }
+    FN(back_step)(f, at, from, to);
+}
+
+static void FN(final_gradients)(const FN(back) * f, intptr_t q, intptr_t from, intptr_t to) {
+    const fm_pass *p = f->p;
+    for (intptr_t r = from; r < to; r++) {
+        intptr_t b = p->order[q + r];
+        FN(copy_row)(f->carry + r * f->ldh, (const REAL *)p->dh_n + b * f->H, f->H, f->ldh);
+        if (p->dc_n) FN(copy_row)(f->dc + r * f->ldh, (const REAL *)p->dc_n + b * f->H, f->H, f->ldh);
+    }
+}
+
+INLINE intptr_t FN(cut)(intptr_t n, intptr_t low, intptr_t high) { return n < low ? low : n > high ? high : n; }
+
+static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
+    FN(back) f;
+    const intptr_t rows_most = FN(chunk_rows)(p, 128);
+    size_t bytes = FN(backward_scratch)(p, rows_most, &f);
+    if (!p->scratch) return bytes;
+    uint64_t mode = fm_flush_denormals();
+    FN(back_weights)(&f, worker, workers);
+    FN(own_sums)(&f, 0, worker, workers);
+    fm_meet(p, workers);
+
+    const intptr_t panels = (p->B + rows_most - 1) / rows_most;
+    int now = 0;
+    for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
+        const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q;
+        const intptr_t low = fm_share(n, worker, workers), high = fm_share(n, worker + 1, workers); /* own ranks */
+        for (intptr_t r = low; r < high; r++) FN(zero_padding)(p, p->dx, p->I, p->order[q + r]);
+
+        const REAL *dah_next = 0;
+        intptr_t s = p->lengths[p->order[q]], after = 0; /* `after` ranks run at the step after s - 1 */
+        while (s > 0) {
+            FN(chunk) *chunk = &f.chunks[now];
+            intptr_t rows = 0;
+            for (; s > 0; s--) {
+                intptr_t running = after;
+                while (running < n && p->lengths[p->order[q + running]] >= s) running++;
+                if (rows + running > rows_most) break;
+                intptr_t middle = FN(cut)(after, low, high), end = FN(cut)(running, low, high);
+                FN(back_at) at = {chunk, rows, dah_next};
+                FN(back_rows)(&f, &at, q, s - 1, low, middle);
+                at.dah_next = 0;
+                FN(final_gradients)(&f, q, middle, end);
+                FN(back_rows)(&f, &at, q, s - 1, middle, end);
+                dah_next = chunk->dah + rows * f.ldd;
+                rows += running;
+                after = running;
+            }
+            fm_meet(p, workers);
+            if (fm_poll(p, worker)) break;
+            FN(chunk_gradients)(&f, chunk, rows, worker, workers);
+            now = 1 - now;
+        }
+        if (fm_stopped(p)) break;
+        intptr_t middle = FN(cut)(after, low, high);
+        FN(dh0)(&f, dah_next, q, low, middle);
+        for (intptr_t r = low; r < high; r++) {
+            intptr_t b = p->order[q + r];
+            if (r >= middle) {
+                memcpy((REAL *)p->dh0 + b * f.H, (const REAL *)p->dh_n + b * f.H, f.H * sizeof(REAL));
+                if (p->dc0) memcpy((REAL *)p->dc0 + b * f.H, (const REAL *)p->dc_n + b * f.H, f.H * sizeof(REAL));
+            } else if (p->dc0)
+                memcpy((REAL *)p->dc0 + b * f.H, f.dc + r * f.ldh, f.H * sizeof(REAL));
+        }
+        fm_meet(p, workers); /* the next panel's ranks are shared out anew */
+    }
+    FN(own_sums)(&f, 1, worker, workers);
+    fm_restore(mode);
+    return bytes;
+}

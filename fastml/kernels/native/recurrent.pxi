@@ -1,0 +1,116 @@
+# What the three families' modules share: an fm_pass filled from arrays, run by the pool. Included, not imported, so that
+# each module stands alone and nothing but the C headers is shared between them.
+
+import numpy as np
+
+from fastml.kernels.native.isa import NAMES
+from fastml.threads import get_num_threads, run
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport intptr_t, uintptr_t
+from libc.string cimport memset
+
+cdef extern from "pass.h":
+    ctypedef struct fm_pass:
+        intptr_t T, B, I, H
+        const intptr_t *lengths
+        const intptr_t *order
+        int reverse, option
+        const void *x
+        const void *h0
+        const void *c0
+        const void *w_ih
+        const void *w_hh
+        const void *b_ih
+        const void *b_hh
+        void *y
+        void *h_n
+        void *c_n
+        void *gates
+        void *cells
+        const void *dy
+        const void *dh_n
+        const void *dc_n
+        void *dx
+        void *dh0
+        void *dc0
+        void *dw_ih
+        void *dw_hh
+        void *db_ih
+        void *db_hh
+        char *scratch
+        int (*poll)(void *) noexcept nogil
+        void *poller
+        int stop
+    ctypedef size_t (*fm_kernel)(fm_pass *, intptr_t, intptr_t) noexcept nogil
+    void fm_stop(fm_pass *) nogil
+
+
+cdef void *data(object array) except? NULL:
+    """Where the numbers of a C-contiguous array are; NULL for None. The caller keeps the array alive."""
+    cdef Py_buffer view
+    if array is None:
+        return NULL
+    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
+    cdef void *found = view.buf
+    PyBuffer_Release(&view)
+    return found
+
+
+cdef int poll(void *job) noexcept with gil:
+    """Ctrl-C, asked for by the worker on the calling thread; the exception is raised when all workers have ended."""
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<Pass>job).error = error
+        return 1
+    return 0
+
+
+cdef class Pass:
+    """One pass as a job for the pool (fastml.threads.Job)."""
+
+    cdef fm_pass c
+    cdef fm_kernel kernel
+    cdef int rung
+    cdef object order, error
+
+    def __cinit__(self, isa):
+        memset(&self.c, 0, sizeof(fm_pass))
+        self.rung = NAMES.index(isa)
+
+    def work(self, worker, workers):
+        cdef intptr_t w = worker, n = workers
+        with nogil:
+            self.kernel(&self.c, w, n)
+        if w == 0 and self.error is not None:
+            raise self.error
+
+    def stop(self):
+        fm_stop(&self.c)
+
+    cdef fill(self, x, h0, w_ih, w_hh, lengths, bint reverse, int option):
+        """The arguments that all passes have."""
+        self.c.T, self.c.B, self.c.I = x.shape
+        self.c.H = w_hh.shape[1]
+        ragged = len(lengths) > 1 and (lengths != lengths[0]).any()
+        self.order = np.argsort(-lengths, kind="stable") if ragged else np.arange(len(lengths))
+        self.c.lengths = <const intptr_t *>data(lengths)
+        self.c.order = <const intptr_t *>data(self.order)
+        self.c.reverse, self.c.option = reverse, option
+        self.c.x, self.c.h0, self.c.w_ih, self.c.w_hh = data(x), data(h0), data(w_ih), data(w_hh)
+
+    cdef execute(self, const fm_kernel *table, x, w_ih, w_hh):
+        """Run the kernel of `table` (rungs × dtypes) on as many workers as there are rows to share.
+
+        Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
+        """
+        self.kernel = table[2 * self.rung + (x.dtype.itemsize == 8)]
+        self.c.poll, self.c.poller = poll, <void *>self
+        flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
+        cdef intptr_t most = self.c.B if flops > 2e6 else 1
+        cdef size_t wanted = self.kernel(&self.c, 0, max(1, min(most, get_num_threads())))
+        scratch = np.empty(wanted + 64, np.uint8)
+        self.c.scratch = <char *>((<uintptr_t>data(scratch) + 63) & ~<uintptr_t>63)
+        run(self, most)
