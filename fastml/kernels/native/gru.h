@@ -1,0 +1,7 @@
+#include "pass.h"
+
+#define FM_BODY "gru_body.h"
+#include "ladder.h"
+
+static const fm_kernel fm_gru_forward[FM_RUNGS][2] = FM_TABLE(forward);
+static const fm_kernel fm_gru_backward[FM_RUNGS][2] = FM_TABLE(backward);

@@ -1,0 +1,27 @@
+"""GRU: unwrap the arrays, pick rung and dtype, release the GIL, call."""
+
+include "recurrent.pxi"
+
+cdef extern from "gru.h":
+    const fm_kernel fm_gru_forward[4][2]
+    const fm_kernel fm_gru_backward[4][2]
+
+
+def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates, *, isa):
+    cdef Pass job = Pass(isa)
+    job.fill(x, h0, w_ih, w_hh, lengths, reverse, reset_after)
+    job.c.b_ih, job.c.b_hh = data(b_ih), data(b_hh)
+    job.c.y, job.c.h_n, job.c.gates = data(y), data(h_n), data(gates)
+    job.execute(&fm_gru_forward[0][0], x, w_ih, w_hh)
+
+
+def gru_backward(
+    x, h0, w_ih, w_hh, lengths, reverse, reset_after, y, gates, dy, dh_n,
+    dx, dh0, dw_ih, dw_hh, db_ih, db_hh, *, isa,
+):
+    cdef Pass job = Pass(isa)
+    job.fill(x, h0, w_ih, w_hh, lengths, reverse, reset_after)
+    job.c.y, job.c.gates, job.c.dy, job.c.dh_n = data(y), data(gates), data(dy), data(dh_n)
+    job.c.dx, job.c.dh0 = data(dx), data(dh0)
+    job.c.dw_ih, job.c.dw_hh, job.c.db_ih, job.c.db_hh = data(dw_ih), data(dw_hh), data(db_ih), data(db_hh)
+    job.execute(&fm_gru_backward[0][0], x, w_ih, w_hh)
