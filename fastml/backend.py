@@ -19,7 +19,7 @@ from .kernels.table import KERNELS
 from .threads import blas_limit, get_num_threads
 from .version import __version__
 
-__all__ = ["BACKENDS", "Cell", "active", "active_isa", "available", "find", "isa", "rungs", "show", "use"]
+__all__ = ["BACKENDS", "Cell", "active", "active_isa", "available", "find", "isa", "rungs", "show", "use", "versions"]
 
 BACKENDS = ("native", "jit", "reference")
 """In the order in which they are asked when none is chosen."""
@@ -208,7 +208,8 @@ def available() -> dict[str, dict[str, str | None]]:
     return {row.name: {backend: _missing(backend, row.name) for backend in BACKENDS} for row in KERNELS}
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of fastml, Python and the packages whose versions matter to a result."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"fastml": __version__, "python": sys.version.split()[0]}
@@ -223,7 +224,7 @@ def _versions() -> dict[str, str]:
 def show() -> None:
     """Print versions, ISA, threads and the grid: which back ends have which kernel, which serves it, and why not."""
     grid = available()
-    print(" · ".join(f"{name} {version}" for name, version in _versions().items()))
+    print(" · ".join(f"{name} {version}" for name, version in versions().items()))
     runs = ", ".join(rungs()) or "no native rung"
     print(f"isa {active_isa() or '-'} (this CPU runs: {runs}) · threads {get_num_threads()}")
     chosen = active()

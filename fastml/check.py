@@ -16,7 +16,7 @@ def dtype_of(dtype: Any, argument: str = "dtype") -> np.dtype:
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if found not in DTYPES:
+    if dtype is None or found is None or found not in DTYPES:  # to NumPy, None is another name of float64
         raise TypeError(f"{argument}: expected float32 or float64, got {dtype!r}")
     return found
 
@@ -35,7 +35,7 @@ def arrays(dtype: np.dtype | None = None, /, **named: Any) -> dict[str, np.ndarr
     None stays None.
     """
     found: dict[str, np.ndarray | None] = {}
-    first = "dtype" if dtype is not None else ""
+    first = "the pass" if dtype is not None else ""
     for name, value in named.items():
         if value is None:
             found[name] = None
@@ -93,7 +93,7 @@ def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
         raise ValueError(f"lengths: expected shape (B,) = ({B},), got {found.shape}")
     for b in np.flatnonzero((found < 0) | (found > T))[:1]:
         raise ValueError(f"lengths: expected 0 ≤ length ≤ T = {T}, got {found[b]} at index {b}")
-    return np.ascontiguousarray(found, dtype=np.intp)
+    return np.array(found, dtype=np.intp)  # a copy: kernels trust it, and the tape keeps it
 
 
 def recurrent(

@@ -1,10 +1,900 @@
-class RNN:
-    pass
+"""RNN, GRU and LSTM as layers: stacked, in both directions, with dropout between them, and weights in and out.
+
+What the three share is in `_Layer`; a class adds its cell (`rnn.py`, `gru.py`, `lstm.py`) and that cell's options.
+"""
+
+import json
+import math
+import os
+import secrets
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from numbers import Real
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import check
+from .dropout import drop
+from .gru import gru_backward, gru_forward
+from .lstm import lstm_backward, lstm_forward
+from .rnn import rnn_backward, rnn_forward
+from .tape import Gradients, Tape
+
+__all__ = ["GRU", "LSTM", "RNN", "LayerTape"]
+
+Array = NDArray[Any]
+State = TypeVar("State")  # an array, or LSTM's pair of them
+
+PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+FORMAT = {"float32": "F32", "float64": "F64"}  # safetensors' names
 
 
-class GRU:
-    pass
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class LayerTape:
+    """What one `forward` of a layer leaves for `backward`. Read-only, and may be used any number of times.
+
+    It refers to x, the states, y and the weights without copying them: change them after the backward pass, not before
+    (this cannot be checked for free). Each of `passes` remembers the back end and rung that made it.
+    """
+
+    layer: "_Layer"
+    passes: tuple[Tape, ...]  # in the order of the states: layer by layer, its directions side by side
+    axes: str  # of x as it was given: "T B I", "B T I" or "T I"
+    dropout: float
+    dropout_seed: int | None  # None where nothing was dropped
+
+    def __repr__(self) -> str:
+        T, B, _ = self.passes[0].arrays["x"].shape
+        return f"LayerTape({self.layer!r} by {self.passes[0].cell.backend}, T={T}, B={B})"
 
 
-class LSTM:
-    pass
+class _Layer(Generic[State]):
+    _gates: ClassVar[int]
+    _states: ClassVar[tuple[str, ...]] = ("h0",)  # as the cell's gradients name them
+    _options: ClassVar[dict[str, Any]] = {}  # the cell's own arguments, with their defaults
+    _shared: ClassVar[dict[str, Any]] = {
+        "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False, "dtype": "float32",
+    }  # fmt: skip
+    _cell_forward: ClassVar[Callable[..., Any]]
+    _cell_backward: ClassVar[Callable[..., Gradients]]
+
+    weights: dict[str, Array]
+
+    def __init__(self, seed: int | None, **arguments: Any) -> None:
+        self._configure(**arguments)
+        if self.dropout > 0 and self.num_layers == 1:
+            warnings.warn(
+                f"dropout: it acts between layers, so that {self.dropout} does nothing with num_layers=1",
+                stacklevel=3,
+            )
+        if seed is not None:
+            seed = _integer("seed", seed, 0)
+        draw = np.random.default_rng(seed).uniform
+        bound = 1 / math.sqrt(self.hidden_size)
+        # Drawn in float64, so that one seed gives the same weights in both dtypes.
+        self.weights = {name: draw(-bound, bound, shape).astype(self.dtype) for name, shape in self._shapes()}
+
+    def _configure(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: DTypeLike,
+    ) -> None:
+        self.input_size = _integer("input_size", input_size, 1)
+        self.hidden_size = _integer("hidden_size", hidden_size, 1)
+        self.num_layers = _integer("num_layers", num_layers, 1)
+        self.bias = check.flag("bias", bias)
+        self.batch_first = check.flag("batch_first", batch_first)
+        if isinstance(dropout, (bool, np.bool_)) or not isinstance(dropout, Real):
+            raise TypeError(f"dropout: expected a number between 0 and 1, got {dropout!r}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout: expected a number between 0 and 1, got {dropout!r}")
+        self.dropout = float(dropout)
+        self.bidirectional = check.flag("bidirectional", bidirectional)
+        self.dtype = check.dtype_of(dtype)
+
+    def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the weights, in PyTorch's order."""
+        D, H, G = self._directions, self.hidden_size, self._gates
+        for layer in range(self.num_layers):
+            I = D * H if layer else self.input_size
+            shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,))
+            for direction in range(D):
+                yield from islice(zip(_names(layer, direction), shapes, strict=True), 4 if self.bias else 2)
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _arguments(self) -> dict[str, Any]:
+        """The constructor's arguments but the seed, as JSON can hold them."""
+        names = ("input_size", "hidden_size", *self._shared, *self._options)
+        return {name: getattr(self, name) for name in names} | {"dtype": self.dtype.name}
+
+    def __repr__(self) -> str:
+        defaults = {**self._shared, **self._options}
+        shown = [f"{n}={v!r}" for n, v in self._arguments().items() if n in defaults and v != defaults[n]]
+        return f"{type(self).__name__}({', '.join([str(self.input_size), str(self.hidden_size), *shown])})"
+
+    # ------------------------------------------------------------------------------------------------------- passes
+
+    def __call__(self, x: ArrayLike, state: Any = None, lengths: ArrayLike | None = None) -> tuple[Array, State]:
+        """Run the layer for its outputs alone: keeps nothing for a backward pass, and drops nothing.
+
+        Parameters
+        ----------
+        x : array of shape (T, B, I), or (B, T, I) with batch_first, or (T, I) for one sequence
+            The inputs, of the layer's dtype. T and B may be 0.
+        state : array of shape (num_layers·directions, B, H), for LSTM a pair (h, c) of them, or None
+            The initial states, never transposed; without the B axis for one sequence. None, also in the pair, is zeros.
+        lengths : integers of shape (B,) or None
+            How many steps of each sequence count, 0 ≤ length ≤ T, in any order; None for all T. What lies beyond is
+            never read; the backward direction of a sequence starts at its own last step.
+
+        Returns
+        -------
+        y : array of shape (T, B, directions·H), or as x has its axes
+            The last layer's hidden states, directions side by side; 0 at padding. With `batch_first` it is a
+            transposed view.
+        state : like the argument
+            The states after each sequence's own last step (its first, for the reverse direction).
+
+        Raises
+        ------
+        TypeError
+            x or state is an array of floating-point numbers of another dtype than the layer's, or of complex numbers or
+            objects. Lists and integer arrays are cast to it.
+        ValueError
+            A shape or a length does not fit; the message names the argument and the axis.
+        NotImplementedError
+            The back end chosen with `fastml.use` does not have this cell.
+
+        Notes
+        -----
+        Memory: x is copied where it is not C-contiguous, as with `batch_first`; besides, no more than two layers'
+        activations are held at a time, whatever num_layers.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> gru = fastml.GRU(3, 4, bidirectional=True, seed=0)
+        >>> y, h_n = gru(np.ones((5, 2, 3), "float32"), lengths=[5, 2])
+        >>> y.shape, h_n.shape, bool((y[2:, 1] == 0).all())
+        ((5, 2, 8), (2, 2, 4), True)
+        """
+        return self._run(x, state, lengths)[:2]
+
+    def forward(
+        self,
+        x: ArrayLike,
+        state: Any = None,
+        lengths: ArrayLike | None = None,
+        *,
+        training: bool = True,
+        dropout_seed: int | None = None,
+    ) -> tuple[Array, State, LayerTape]:
+        """Run the layer and keep what `backward` needs.
+
+        Parameters
+        ----------
+        x, state, lengths
+            As for a call of the layer.
+        training : bool
+            False drops nothing; there is a tape all the same.
+        dropout_seed : int or None
+            What the dropout mask is a hash of, beside layer, t, b and unit: 0 ≤ dropout_seed < 2**64. An element's mask
+            is the same for any number of threads, back end, batch size and T. None draws a new one; the tape has it
+            as ``tape.dropout_seed``.
+
+        Returns
+        -------
+        y, state
+            As for a call of the layer.
+        tape : LayerTape
+            For `backward`; any number of them may be pending. It refers to x, the states, y and the weights without
+            copying them: change them after `backward`, not before.
+
+        Raises
+        ------
+        TypeError, ValueError, NotImplementedError
+            As for a call of the layer, and for `training` and `dropout_seed`.
+
+        Notes
+        -----
+        Memory, beside x and y: what the cell keeps for each layer and direction (T·B·H numbers, times 1 for RNN, 5 for
+        GRU, 6 for LSTM), and T·B·H more per direction for the input of each layer but the first, if there are two
+        directions or dropout. The dropout mask is not kept: it is hashed again.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> lstm = fastml.LSTM(3, 4, num_layers=2, dropout=0.5, seed=0)
+        >>> y, (h_n, c_n), tape = lstm.forward(np.ones((5, 2, 3), "float32"), dropout_seed=7)
+        >>> y.shape, c_n.shape, tape.dropout_seed
+        ((5, 2, 4), (2, 2, 4), 7)
+        """
+        training = check.flag("training", training)
+        if dropout_seed is not None:
+            dropout_seed = _integer("dropout_seed", dropout_seed, 0, 2**64 - 1)
+        if not (training and self.dropout > 0 and self.num_layers > 1):
+            dropout_seed = None
+        elif dropout_seed is None:
+            dropout_seed = secrets.randbits(64)
+        y, state, axes, passes = self._run(x, state, lengths, keep=True, dropout_seed=dropout_seed)
+        return y, state, LayerTape(self, tuple(passes), axes, self.dropout, dropout_seed)
+
+    def backward(self, tape: LayerTape, dy: ArrayLike | None = None, dstate: Any = None) -> Gradients:
+        """Backpropagate through `forward`: the exact gradient of every input and weight.
+
+        Parameters
+        ----------
+        tape : LayerTape
+            From this layer's `forward`; it may be used again.
+        dy : array of the shape of y, or None
+            Gradient of the loss with respect to y; None for zeros. Never read at padding.
+        dstate : like state, or None
+            Gradient with respect to the final states; None, also in LSTM's pair, for zeros.
+
+        Returns
+        -------
+        Gradients
+            ``.x`` as x, 0 at padding; ``.state`` with the structure of the states, also where the initial states were
+            None; ``.weights``, a dict with the names of `weights`. All are new arrays.
+
+        Raises
+        ------
+        TypeError
+            `tape` is not a layer's tape, or dy or dstate are of another dtype than the layer's.
+        ValueError
+            `tape` is another layer's, or a shape does not fit.
+
+        Notes
+        -----
+        Runs on the back end and the ISA rung that made the tape, and costs two forward passes.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> rnn = fastml.RNN(3, 4, seed=0)
+        >>> y, h_n, tape = rnn.forward(np.ones((5, 2, 3), "float32"))
+        >>> grads = rnn.backward(tape, dy=np.ones_like(y))
+        >>> for name, weight in rnn.weights.items():
+        ...     weight -= 0.01 * grads.weights[name]
+        >>> grads.x.shape, grads.state.shape, list(grads.weights)
+        ((5, 2, 3), (1, 2, 4), ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0'])
+        """
+        if not isinstance(tape, LayerTape):
+            raise TypeError(f"tape: expected the tape of this layer's forward, got {type(tape).__name__}")
+        if tape.layer is not self:
+            raise ValueError(f"tape: expected the tape of this {self!r}, got that of another layer, a {tape.layer!r}")
+        D, H = self._directions, self.hidden_size
+        T, B, _ = tape.passes[0].arrays["y"].shape
+        sizes = {"T": (T, "the forward pass"), "B": (B, "the forward pass"), "H": (H, "hidden_size")}
+        if dy is not None:
+            dy = check.arrays(self.dtype, dy=dy)["dy"]
+            check.shape("dy", dy, tape.axes.replace("I", _times(D, "H")), sizes)
+            dy = _time_first(dy, tape.axes)
+        dstates = self._unpack("dstate", dstate, tape.axes, sizes)
+        dinitial = [np.empty((self.num_layers * D, B, H), self.dtype) for _ in self._states]
+        found: dict[str, Array] = {}
+        for layer in reversed(range(self.num_layers)):
+            dx = None
+            for direction in range(D):
+                k = layer * D + direction
+                part = dy if dy is None or D == 1 else dy[..., direction * H : (direction + 1) * H]
+                grads = self._cell_backward(tape.passes[k], part, *(d if d is None else d[k] for d in dstates))
+                for d, name in zip(dinitial, self._states, strict=True):
+                    d[k] = getattr(grads, name)
+                parts = (grads.w_ih, grads.w_hh, grads.b_ih, grads.b_hh)
+                found.update(zip(_names(layer, direction), parts, strict=True))
+                dx = grads.x if dx is None else np.add(dx, grads.x, out=dx)
+            if layer and tape.dropout_seed is not None:
+                drop(dx, tape.dropout, tape.dropout_seed, layer - 1, out=dx)
+            dy = dx
+        return Gradients(
+            x=_as_given(dy, tape.axes),
+            state=self._pack(dinitial, tape.axes),
+            weights={name: found[name] for name, _ in self._shapes()},
+        )
+
+    def _run(
+        self, x: Any, state: Any, lengths: Any, *, keep: bool = False, dropout_seed: int | None = None
+    ) -> tuple[Array, Any, str, list[Tape]]:
+        D, H = self._directions, self.hidden_size
+        sizes = {"I": (self.input_size, "input_size"), "H": (H, "hidden_size")}
+        if x is None:
+            raise TypeError("x: expected an array, got None")
+        x = check.arrays(self.dtype, x=x)["x"]
+        if x.ndim not in (2, 3):
+            raise ValueError(f"x: expected 3 axes, or 2 for one sequence, got shape {x.shape}")
+        axes = "T I" if x.ndim == 2 else "B T I" if self.batch_first else "T B I"
+        check.shape("x", x, axes, sizes)
+        if x.ndim == 2 and lengths is not None:
+            raise ValueError("lengths: expected None for one sequence (x with 2 axes)")
+        x = _time_first(x, axes)
+        T, B, _ = x.shape
+        lengths = check.lengths_of(lengths, T, B)
+        # Zeros rather than None: a cell gives no gradient of a state that it was not given.
+        states = [
+            np.zeros((self.num_layers * D, B, H), self.dtype) if given is None else given
+            for given in self._unpack("state", state, axes, sizes)
+        ]
+        options = {name: getattr(self, name) for name in self._options}
+        finals = [np.empty((self.num_layers * D, B, H), self.dtype) for _ in states]
+        passes: list[Tape] = []
+        for layer in range(self.num_layers):
+            ys = []
+            for direction in range(D):
+                k = layer * D + direction
+                weights = (self.weights.get(name) for name in _names(layer, direction))
+                y, *final, tape = self._cell_forward(
+                    x, *(s[k] for s in states), *weights, lengths=lengths, reverse=direction == 1, keep=keep, **options
+                )
+                ys.append(y)
+                passes.append(tape)
+                for whole, last in zip(finals, final, strict=True):
+                    whole[k] = last
+            del x, y  # before ys are joined: they are two copies of one layer's activations
+            x = ys[0] if D == 1 else np.concatenate(ys, axis=2)
+            if dropout_seed is not None and layer < self.num_layers - 1:
+                # One direction's y is on the tape, so that it must stay as it is.
+                x = drop(x, self.dropout, dropout_seed, layer, out=None if D == 1 else x)
+        return _as_given(x, axes), self._pack(finals, axes), axes, passes
+
+    def _unpack(self, name: str, state: Any, axes: str, sizes: dict[str, tuple[int, str]]) -> list[Array | None]:
+        """The state as (num_layers·directions, B, H) arrays, one for each of the cell's; None stays None."""
+        n = len(self._states)
+        if state is None:
+            return [None] * n
+        if n > 1 and (not isinstance(state, (tuple, list)) or len(state) != n):
+            got = f"{len(state)} of them" if isinstance(state, (tuple, list)) else type(state).__name__
+            raise TypeError(f"{name}: expected a pair (h, c), got {got}")
+        parts = {f"{name}[{i}]": part for i, part in enumerate(state)} if n > 1 else {name: state}
+        found = check.arrays(self.dtype, **parts)
+        expected = f"{_times(self._directions, 'L')} {'B ' if 'B' in axes else ''}H"
+        for part, array in found.items():
+            if array is not None:
+                check.shape(part, array, expected, {**sizes, "L": (self.num_layers, "num_layers")})
+        return [array[:, None] if array is not None and "B" not in axes else array for array in found.values()]
+
+    def _pack(self, states: list[Array], axes: str) -> Any:
+        found = tuple(state if "B" in axes else state[:, 0] for state in states)
+        return found if len(found) > 1 else found[0]
+
+    # ------------------------------------------------------------------------------------------ weights in and out
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of the weights, by PyTorch's names and in PyTorch's order.
+
+        Returns
+        -------
+        dict of str to array
+
+        Examples
+        --------
+        >>> import fastml
+        >>> {name: weight.shape for name, weight in fastml.RNN(3, 4, bias=False).state_dict().items()}
+        {'weight_ih_l0': (4, 3), 'weight_hh_l0': (4, 4)}
+        """
+        return {name: weight.copy() for name, weight in self.weights.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, ArrayLike]) -> None:
+        """Copy weights into the layer's arrays, in place: who refers to an array of `weights` sees the new values.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array
+            One array for each name of `weights`, of any real dtype, cast to the layer's: another layer's `state_dict`,
+            that of a torch.nn module, what `numpy.load` gives for an npz file.
+
+        Raises
+        ------
+        TypeError
+            `mapping` is no mapping, or a value is no array of real numbers; a torch tensor that requires a gradient is
+            none (detach it).
+        ValueError
+            Names are missing, unknown, or have another shape; the message lists all of them. Whatever is raised, no
+            weight has changed.
+
+        Examples
+        --------
+        >>> import fastml
+        >>> a, b = fastml.RNN(3, 4, seed=0), fastml.RNN(3, 4, seed=1)
+        >>> b.load_state_dict(a.state_dict())
+        >>> bool((a.weights["bias_hh_l0"] == b.weights["bias_hh_l0"]).all())
+        True
+        """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping: expected names and arrays, got {type(mapping).__name__}")
+        found = {name: _real(name, mapping[name]) for name in self.weights if name in mapping}
+        shapes = {name: found[name].shape if name in found else () for name in mapping}
+        wrong = _differences({name: weight.shape for name, weight in self.weights.items()}, shapes)
+        if wrong:
+            raise ValueError(f"mapping: {'; '.join(wrong)}")
+        cast = {name: array.astype(self.dtype) for name, array in found.items()}
+        for name, array in cast.items():
+            self.weights[name][...] = array
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to a safetensors file, with the constructor's arguments in its metadata.
+
+        Parameters
+        ----------
+        path : path-like
+            Where to. A file that is there is replaced once the new one is complete: after an error, a full disk say,
+            it is as it was, and nothing else is left.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        ValueError
+            `path` is there and is no file.
+
+        Notes
+        -----
+        Memory: one copy of the weights. PyTorch and others read the file with their own safetensors functions; names
+        and shapes are those of torch.nn. The metadata holds a CRC-32 besides, as safetensors itself has no checksum.
+
+        Examples
+        --------
+        >>> import tempfile, os, fastml
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     fastml.GRU(3, 4, num_layers=2).save(os.path.join(folder, "gru.safetensors"))
+        ...     fastml.GRU.load(os.path.join(folder, "gru.safetensors"))
+        GRU(3, 4, num_layers=2)
+        """
+        from safetensors.numpy import save
+
+        arrays = {name: np.ascontiguousarray(weight) for name, weight in self.weights.items()}
+        about = json.dumps({"layer": self._kind(), "arguments": self._arguments()})
+        metadata = {"fastml": about, "crc32": _checksum(about, arrays)}
+        _replace(os.path.realpath(path), save(arrays, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Make a layer from a file that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        layer
+            With the arguments and weights of the one that was saved.
+
+        Raises
+        ------
+        FileNotFoundError, OSError
+            There is no file, or it cannot be read.
+        ValueError
+            It is not one that `save` wrote, is damaged or cut short, holds another kind of layer, or its weights do not
+            fit its arguments or its checksum; the message names the file and what is wrong.
+
+        Notes
+        -----
+        Executes nothing that the file contains (no pickle), and allocates no more than the file holds.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path, layer = os.fspath(path), cls.__new__(cls)
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                layer._configure(**_saved_arguments(metadata.get("fastml"), cls._kind()))
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+                shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
+                # One more than there are shows that some are missing, however many layers a damaged file claims.
+                expected = dict(islice(layer._shapes(), len(shapes) + 1))
+                wrong = _differences(expected, shapes)
+                wrong += [
+                    f"{name}: expected {layer.dtype}, got {s.get_dtype()}"
+                    for name, s in slices.items()
+                    if s.get_dtype() != FORMAT[layer.dtype.name]
+                ]
+                if wrong:
+                    raise ValueError("; ".join(wrong))
+                layer.weights = {name: np.array(file.get_tensor(name)) for name in expected}
+                if _checksum(metadata["fastml"], layer.weights) != metadata.get("crc32"):
+                    raise ValueError("a weight or an argument does not fit the checksum")
+        except (SafetensorError, ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not a {cls._kind()} saved by fastml, or damaged: {error}") from None
+        return layer
+
+    @classmethod
+    def _kind(cls) -> str:
+        return next(base.__name__ for base in cls.__mro__ if "_gates" in vars(base))
+
+
+def _integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    value = value.__index__()
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return value
+
+
+def _names(layer: int, direction: int) -> tuple[str, ...]:
+    return tuple(f"{part}_l{layer}{'_reverse' if direction else ''}" for part in PARTS)
+
+
+def _times(n: int, letter: str) -> str:
+    return letter if n == 1 else f"{n}{letter}"
+
+
+def _time_first(array: Array, axes: str) -> Array:
+    """(T, B, ·), contiguous, so that both directions share one copy."""
+    if axes == "T I":
+        return array[:, None]
+    return np.ascontiguousarray(array.swapaxes(0, 1)) if axes == "B T I" else array
+
+
+def _as_given(array: Array, axes: str) -> Array:
+    if axes == "T I":
+        return array[:, 0]
+    return array.swapaxes(0, 1) if axes == "B T I" else array
+
+
+def _real(name: str, value: Any) -> Array:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected an array of real numbers, got {type(value).__name__} ({error})") from None
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected an array of real numbers, got {array.dtype}")
+    return array
+
+
+def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:
+    missing = [name for name in expected if name not in found]
+    unknown = [str(name) for name in found if name not in expected]
+    return [
+        *([f"missing {', '.join(missing)}"] if missing else []),
+        *([f"unknown {', '.join(unknown)}"] if unknown else []),
+        *(
+            f"{name}: expected shape {shape}, got {found[name]}"
+            for name, shape in expected.items()
+            if name in found and found[name] != shape
+        ),
+    ]
+
+
+def _saved_arguments(text: str | None, kind: str) -> dict[str, Any]:
+    if text is None:
+        raise ValueError("fastml wrote no arguments into its metadata")
+    try:
+        about = json.loads(text)
+        found, arguments = about["layer"], dict(about["arguments"])
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"its metadata cannot be read ({error!r})") from None
+    if found != kind:
+        raise ValueError(f"it holds a layer of kind {found}")
+    return arguments
+
+
+def _checksum(about: str, weights: dict[str, Array]) -> str:
+    crc = zlib.crc32(about.encode())
+    for name in sorted(weights):
+        crc = zlib.crc32(weights[name].astype(weights[name].dtype.newbyteorder("<"), copy=False), crc)
+    return f"{crc:08x}"
+
+
+def _replace(path: str, data: bytes) -> None:
+    """Make `data` the content of `path`, wholly or not at all."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced by a file
+        raise ValueError(f"path: expected a file, got {path}, which is none")
+    # In the same folder, since a rename is atomic within one file system only; not by tempfile, which would make the
+    # file unreadable for others whatever the umask.
+    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+# ---------------------------------------------------------------------------------------------------------- the layers
+
+
+class RNN(_Layer[Array]):
+    """Elman's recurrent network: layers stacked, in one direction or both.
+
+    .. math:: h_t = φ(W x_t + b + R h_{t-1} + b'), \\quad φ = \\tanh \\text{ or } \\max(·, 0)
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H, at least 1.
+    num_layers : int
+        L; each layer reads the hidden states of the one below.
+    nonlinearity : {"tanh", "relu"}
+        φ.
+    bias : bool
+        False leaves out b and b'.
+    batch_first : bool
+        x, y and their gradients are (B, T, ·) instead of (T, B, ·). States never are.
+    dropout : float
+        Probability with which `forward` zeroes an output of every layer but the last, scaling the others by
+        1 / (1 - dropout).
+    bidirectional : bool
+        Each layer also runs from every sequence's end to its start; outputs lie side by side, and states are
+        ordered layer by layer, forward before reverse.
+    dtype : dtype
+        float32 or float64.
+    seed : int or None
+        Of the initial weights, drawn from U(-1/√H, 1/√H); None draws anew each time.
+
+    Attributes
+    ----------
+    weights : dict of str to array
+        The live parameters, C-contiguous, named, ordered and shaped as in torch.nn.RNN: ``weight_ih_l0`` (H, I),
+        ``weight_hh_l0`` (H, H), ``bias_ih_l0`` and ``bias_hh_l0`` (H,); then ``…_l0_reverse``, ``…_l1`` and so on,
+        where the input size is directions·H. An optimiser updates them in place:
+        ``layer.weights[name] -= rate * grads.weights[name]``, after `backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of its range; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        `dropout` with one layer, where it does nothing.
+
+    Notes
+    -----
+    A layer holds nothing but its parameters, so that threads may share it and several passes be pending. Cost of a
+    call: 2·T·B·H·(I + H) floating-point operations for each layer and direction; `backward` twice that. Accuracy and
+    bitwise promises are those of `fastml.rnn_forward`.
+
+    References
+    ----------
+    Elman, Cognitive Science 14 (1990); the form of torch.nn.RNN.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> rnn = fastml.RNN(8, 16, nonlinearity="relu", seed=0)
+    >>> y, h_n = rnn(np.ones((20, 3, 8), "float32"))
+    >>> y.shape, h_n.shape
+    ((20, 3, 16), (1, 3, 16))
+    """
+
+    _gates, _options = 1, {"nonlinearity": "tanh"}
+    _cell_forward, _cell_backward = staticmethod(rnn_forward), staticmethod(rnn_backward)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            seed, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, nonlinearity=nonlinearity,
+            bias=bias, batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, dtype=dtype,
+        )  # fmt: skip
+
+    def _configure(self, *, nonlinearity: str, **shared: Any) -> None:
+        super()._configure(**shared)
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
+        self.nonlinearity = nonlinearity
+
+
+class GRU(_Layer[Array]):
+    """Gated recurrent units: layers stacked, in one direction or both.
+
+    .. math::
+        r_t, z_t &= σ(W x_t + b + R h_{t-1} + b') \\\\
+        n_t &= \\tanh(W_n x_t + b_n + r_t ⊙ (R_n h_{t-1} + b'_n)) \\\\
+        h_t &= (1 - z_t) ⊙ n_t + z_t ⊙ h_{t-1}
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H, at least 1.
+    num_layers : int
+        L; each layer reads the hidden states of the one below.
+    bias : bool
+        False leaves out b and b'.
+    batch_first : bool
+        x, y and their gradients are (B, T, ·) instead of (T, B, ·). States never are.
+    dropout : float
+        Probability with which `forward` zeroes an output of every layer but the last, scaling the others by
+        1 / (1 - dropout).
+    bidirectional : bool
+        Each layer also runs from every sequence's end to its start; outputs lie side by side, and states are
+        ordered layer by layer, forward before reverse.
+    reset_after : bool
+        True: the equations above, PyTorch's and cuDNN's. False: the paper's, with R_n (r ⊙ h) + b'_n in n.
+    dtype : dtype
+        float32 or float64.
+    seed : int or None
+        Of the initial weights, drawn from U(-1/√H, 1/√H); None draws anew each time.
+
+    Attributes
+    ----------
+    weights : dict of str to array
+        The live parameters, C-contiguous, named, ordered and shaped as in torch.nn.GRU: ``weight_ih_l0`` (3H, I),
+        ``weight_hh_l0`` (3H, H), ``bias_ih_l0`` and ``bias_hh_l0`` (3H,), gates r, z, n; then ``…_l0_reverse``,
+        ``…_l1`` and so on, where the input size is directions·H. An optimiser updates them in place:
+        ``layer.weights[name] -= rate * grads.weights[name]``, after `backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of its range; the message names it.
+
+    Warns
+    -----
+    UserWarning
+        `dropout` with one layer, where it does nothing.
+
+    Notes
+    -----
+    A layer holds nothing but its parameters, so that threads may share it and several passes be pending. Cost of a
+    call: 6·T·B·H·(I + H) floating-point operations for each layer and direction; `backward` twice that. Accuracy and
+    bitwise promises are those of `fastml.gru_forward`.
+
+    References
+    ----------
+    Cho et al., arXiv:1406.1078; the form of torch.nn.GRU.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> gru = fastml.GRU(8, 16, num_layers=2, batch_first=True, seed=0)
+    >>> y, h_n = gru(np.ones((3, 20, 8), "float32"))
+    >>> y.shape, h_n.shape
+    ((3, 20, 16), (2, 3, 16))
+    """
+
+    _gates, _options = 3, {"reset_after": True}
+    _cell_forward, _cell_backward = staticmethod(gru_forward), staticmethod(gru_backward)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        *,
+        reset_after: bool = True,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            seed, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, reset_after=reset_after, dtype=dtype,
+        )  # fmt: skip
+
+    def _configure(self, *, reset_after: bool, **shared: Any) -> None:
+        super()._configure(**shared)
+        self.reset_after = check.flag("reset_after", reset_after)
+
+
+class LSTM(_Layer[tuple[Array, Array]]):
+    """Long short-term memory: layers stacked, in one direction or both.
+
+    .. math::
+        i_t, f_t, o_t &= σ(W x_t + b + R h_{t-1} + b') \\quad g_t = \\tanh(W x_t + b + R h_{t-1} + b') \\\\
+        c_t &= f_t ⊙ c_{t-1} + i_t ⊙ g_t \\qquad h_t = o_t ⊙ \\tanh(c_t)
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I and H, at least 1.
+    num_layers : int
+        L; each layer reads the hidden states of the one below.
+    bias : bool
+        False leaves out b and b'.
+    batch_first : bool
+        x, y and their gradients are (B, T, ·) instead of (T, B, ·). States never are.
+    dropout : float
+        Probability with which `forward` zeroes an output of every layer but the last, scaling the others by
+        1 / (1 - dropout).
+    bidirectional : bool
+        Each layer also runs from every sequence's end to its start; outputs lie side by side, and states are
+        ordered layer by layer, forward before reverse.
+    proj_size : int
+        Only 0 for now: no projection of h.
+    dtype : dtype
+        float32 or float64.
+    seed : int or None
+        Of the initial weights, drawn from U(-1/√H, 1/√H); None draws anew each time.
+
+    Attributes
+    ----------
+    weights : dict of str to array
+        The live parameters, C-contiguous, named, ordered and shaped as in torch.nn.LSTM: ``weight_ih_l0`` (4H, I),
+        ``weight_hh_l0`` (4H, H), ``bias_ih_l0`` and ``bias_hh_l0`` (4H,), gates i, f, g, o; then ``…_l0_reverse``,
+        ``…_l1`` and so on, where the input size is directions·H. An optimiser updates them in place:
+        ``layer.weights[name] -= rate * grads.weights[name]``, after `backward`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument is of the wrong type or out of its range; the message names it.
+    NotImplementedError
+        `proj_size` is not 0.
+
+    Warns
+    -----
+    UserWarning
+        `dropout` with one layer, where it does nothing.
+
+    Notes
+    -----
+    A layer holds nothing but its parameters, so that threads may share it and several passes be pending. Cost of a
+    call: 8·T·B·H·(I + H) floating-point operations for each layer and direction; `backward` twice that. Accuracy and
+    bitwise promises are those of `fastml.lstm_forward`.
+
+    References
+    ----------
+    Hochreiter and Schmidhuber, Neural Computation 9 (1997); the form of torch.nn.LSTM.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> lstm = fastml.LSTM(8, 16, num_layers=2, bidirectional=True, seed=0)
+    >>> lstm
+    LSTM(8, 16, num_layers=2, bidirectional=True)
+    >>> y, (h_n, c_n) = lstm(np.ones((20, 3, 8), "float32"))
+    >>> y.shape, h_n.shape
+    ((20, 3, 32), (4, 3, 16))
+    """
+
+    _gates, _states = 4, ("h0", "c0")
+    _cell_forward, _cell_backward = staticmethod(lstm_forward), staticmethod(lstm_backward)
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        if proj_size != 0:
+            raise NotImplementedError(f"proj_size: expected 0, as there are no projections yet, got {proj_size!r}")
+        super().__init__(
+            seed, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, dtype=dtype,
+        )  # fmt: skip

@@ -1,0 +1,566 @@
+"""The measuring behind `fastml bench`, as data. Nothing here prints; `cli.py` does.
+
+What a figure means
+-------------------
+* A time is that of the public call (`fastml.lstm_forward`, …): checks and the allocation of outputs included. Forward
+  passes are timed as in training, with ``keep=True``; a backward pass walks the tape of its own back end's forward.
+* Back ends are timed in turn (A B C A B C …) in one process with one thread count, each after untimed calls of its
+  own; a ratio is the median of the reference over the median of the other, from those same rounds. It survives a
+  machine whose speed drifts; absolute times do not.
+* The first call of a back end, which for `jit` compiles or loads a cache, is kept apart.
+* An error is the largest difference from the reference in float64 on the same inputs, relative to the largest value of
+  each output. The reference's own error is measured too: it is what rounding alone costs.
+* A share is the fraction of the matrix product that NumPy's BLAS reached in the same run with as many threads.
+"""
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from math import ceil, log
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastml
+
+from . import backend
+from .kernels.table import KERNELS, Kernel, Sizes
+from .threads import blas_limit, get_num_threads, usable_cpus
+
+__all__ = [
+    "TRAINING",
+    "Contender",
+    "Measurement",
+    "Plan",
+    "Report",
+    "Training",
+    "answers",
+    "contenders",
+    "copy_peak",
+    "difference",
+    "exact",
+    "gemm_peak",
+    "interleave",
+    "machine",
+    "measure",
+    "missing",
+    "prepare",
+    "problem",
+    "rounds",
+    "shape_of",
+    "stdlib_text",
+    "steps",
+    "train",
+    "training_step",
+]
+
+Arrays = dict[str, NDArray[Any]]
+
+TRAINING = {"T": 1000, "B": 16, "I": 64, "H": 128}
+"""The sizes of the byte-level LSTM that the training step is timed on."""
+
+RATE = 1.0  # of SGD. Measured at TRAINING: the loss falls at every step; at 2 it still falls, but not steadily
+
+SAMPLE = 2e-3  # seconds; a call shorter than this is repeated within one sample, so that the clock's grain is no part
+
+# Seconds that a contender runs untimed when its turn comes, if there is more than one thread: OpenBLAS's workers spin
+# for 2^26 cycles after NumPy's last product, and held back whoever came next. Measured on 2 CPUs, lstm_forward large in
+# native: 12.3 ms right after the reference, 6.0 ms alone, 6.3 ms with those workers put to sleep at once.
+SETTLE = 0.04
+
+ENVIRONMENT = ("FASTML_ISA", "OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "NUMBA_CPU_NAME", "NUMBA_DISABLE_JIT")
+"""Variables that change what is measured; a report states those that are set."""
+
+
+# ------------------------------------------------------------------------------------------------------ contenders
+
+
+class Contender(NamedTuple):
+    """What is timed: a back end, and for `native` the ISA rung."""
+
+    backend: str
+    isa: str | None = None
+
+    @property
+    def label(self) -> str:
+        return f"{self.backend} {self.isa}" if self.isa else self.backend
+
+    @contextmanager
+    def chosen(self) -> Iterator[None]:
+        """Serve every kernel with this contender, for a block of this thread."""
+        with fastml.use(self.backend), backend.isa(self.isa) if self.isa else nullcontext():
+            yield
+
+    def bind(self, call: Callable[[], Any]) -> Callable[[], Any]:
+        """`call`, served by this contender wherever it is called; costs far less than entering `chosen` each time."""
+        with self.chosen():
+            return partial(copy_context().run, call)
+
+
+def contenders(names: Sequence[str] = (), *, every_rung: bool = False) -> list[Contender]:
+    """The back ends that can run here (those in `names`, if any are named), the reference always first.
+
+    `every_rung` gives each ISA rung of `native` that this CPU runs instead of the fastest alone.
+    """
+    found = [Contender("reference")]
+    for name in backend.BACKENDS:
+        if name == "reference" or (names and name not in names):
+            continue
+        if all(cells[name] for cells in backend.available().values()):
+            continue
+        rungs = (backend.rungs() if every_rung else (backend.active_isa(),)) if name == "native" else (None,)
+        found += [Contender(name, isa) for isa in rungs]
+    return found
+
+
+def missing() -> dict[str, dict[str, list[str]]]:
+    """Back end → reason → the kernels that it cannot serve here."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for kernel, cells in backend.available().items():
+        for name, reason in cells.items():
+            if reason:
+                found.setdefault(name, {}).setdefault(reason, []).append(kernel)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------ problems
+
+
+def shape_of(axes: str, sizes: Sizes) -> tuple[int, ...]:
+    """The shape that the table writes as `axes`.
+
+    >>> shape_of("T+1 B 4H", {"T": 5, "B": 2, "H": 3})
+    (6, 2, 12)
+    """
+    parts = re.findall(r"(\d*)([A-Z])(?:\+(\d+))?", axes)
+    return tuple(int(factor or 1) * sizes[letter] + int(more or 0) for factor, letter, more in parts)
+
+
+def problem(row: Kernel, size: str | Sizes, dtype: str = "float32", seed: int = 0) -> Arrays:
+    """Random arguments, by name, for the public functions of a row: the forward's, and for a backward the upstream's.
+
+    Weights and biases are PyTorch's U(-1/√H, 1/√H), all else is U(-1, 1). What a backward kernel takes from its
+    forward is not here: `prepare` has it from a real pass.
+    """
+    sizes = row.sizes[size] if isinstance(size, str) else size
+    forward = _forward(row)
+    axes = {name: a for name, a in {**forward.inputs, **row.inputs}.items() if name not in forward.outputs}
+    random = np.random.default_rng(seed)
+    arrays: Arrays = {}
+    for name, a in axes.items():
+        if not a.startswith(("intp", "bool")):
+            limit = sizes["H"] ** -0.5 if name.startswith(("w_", "b_")) else 1.0
+            arrays[name] = random.uniform(-limit, limit, shape_of(a, sizes)).astype(dtype)
+    return arrays
+
+
+def _forward(row: Kernel) -> Kernel:
+    return KERNELS[f"{row.family}_forward"]
+
+
+def prepare(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    """The public call that serves `row`, ready to be timed. A backward runs its forward now, on the chosen back end."""
+    if row.name.endswith("_forward"):
+        return partial(getattr(fastml, row.name), **arrays)
+    forward = _forward(row)
+    given = {name: array for name, array in arrays.items() if name in forward.inputs}
+    upstream = {name: array for name, array in arrays.items() if name not in given}
+    tape = getattr(fastml, forward.name)(**given)[-1]
+    return partial(getattr(fastml, row.name), tape, **upstream)
+
+
+def answers(row: Kernel, result: Any) -> Arrays:
+    """The arrays in what a prepared call returned, by the names of the row's outputs."""
+    if isinstance(result, fastml.Gradients):
+        return {f"d{name}": gradient for name, gradient in vars(result).items() if gradient is not None}
+    return dict(zip(row.outputs, result[:-1], strict=False))  # the last is the tape; the rows of it are not answers
+
+
+def exact(row: Kernel, arrays: Arrays) -> Arrays:
+    """The answers of the reference in float64 on the same numbers."""
+    with Contender("reference").chosen():
+        return answers(row, prepare(row, {name: a.astype("float64") for name, a in arrays.items()})())
+
+
+def difference(found: Arrays, right: Arrays) -> float:
+    """The largest difference between arrays of the same names, relative to the largest value of each; NaN if any is."""
+    relative = [np.abs(found[name] - a).max() / (np.abs(a).max() or 1.0) for name, a in right.items() if a.size]
+    return float(np.max(relative, initial=0.0))
+
+
+# ------------------------------------------------------------------------------------------------------ clocks
+
+
+def rounds(fewest: int, most: int, seconds: float) -> Iterator[int]:
+    """0, 1, 2, … until `seconds` have passed; at least `fewest` of them and at most `most`."""
+    end = perf_counter() + seconds
+    n = 0
+    while n < fewest or (n < most and perf_counter() < end):
+        yield n
+        n += 1
+
+
+def interleave(
+    calls: dict[Any, Callable[[], Any]], *, fewest: int = 3, most: int = 25, seconds: float = 1.0
+) -> dict[Any, list[float]]:
+    """Time `calls` in turn, A B C A B C …, after one untimed turn; seconds per call, one figure for each round."""
+    repeats = {key: max(1, min(1000, ceil(SAMPLE / max(_clock(call), 1e-9)))) for key, call in calls.items()}
+    times: dict[Any, list[float]] = {key: [] for key in calls}
+    for _ in rounds(fewest, most, seconds):
+        for key, call in calls.items():
+            settled = perf_counter() + _settle()
+            while perf_counter() < settled:
+                call()
+            times[key].append(_clock(call, repeats[key]))
+    return times
+
+
+def _settle() -> float:
+    return SETTLE if get_num_threads() > 1 else 0.0
+
+
+def _clock(call: Callable[[], Any], repeats: int = 1) -> float:
+    start = perf_counter()
+    for _ in range(repeats):
+        call()
+    return (perf_counter() - start) / repeats
+
+
+def gemm_peak(dtype: str = "float32", n: int = 2048, rounds: int = 5) -> float:
+    """GFLOP/s of NumPy's n × n matrix product, bound to the thread count; the best of `rounds`."""
+    a, b = np.random.default_rng(0).uniform(-1, 1, (2, n, n)).astype(dtype)
+    out = np.empty_like(a)
+    call = partial(np.matmul, a, b, out=out)
+    with blas_limit():
+        call()
+        return 2e-9 * n**3 / min(_clock(call) for _ in range(rounds))
+
+
+def copy_peak(mebibytes: int = 128, rounds: int = 5) -> float:
+    """GB/s, read and written together, of one thread that copies an array; the best of `rounds`."""
+    a = np.ones(mebibytes << 18, "float32")
+    out = np.empty_like(a)
+    call = partial(np.copyto, out, a)
+    call()
+    return 2e-9 * a.nbytes / min(_clock(call) for _ in range(rounds))
+
+
+# ------------------------------------------------------------------------------------------------------ kernels
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One cell of the grid: a kernel at one size and dtype by one contender.
+
+    first_call and times are in seconds per call (each figure of `times` the mean of `repeats` calls in a row where one
+    is too short for the clock), ratio is to the reference of the same run, gflops counts the matrix products alone.
+    """
+
+    kernel: str
+    size: str
+    sizes: Sizes
+    dtype: str
+    backend: str
+    isa: str | None
+    error: float
+    tolerance: float
+    first_call: float
+    times: list[float]
+    seconds: float
+    ratio: float
+    gflops: float
+
+
+def measure(
+    row: Kernel,
+    size: str | Sizes,
+    dtype: str,
+    runners: Sequence[Contender],
+    *,
+    fewest: int = 3,
+    most: int = 25,
+    seconds: float = 1.0,
+) -> list[Measurement]:
+    """Time and check one kernel at one size by every contender that has it, the reference first."""
+    sizes = row.sizes[size] if isinstance(size, str) else size
+    grid = backend.available()[row.name]
+    arrays = problem(row, sizes, dtype)
+    right = exact(row, arrays)
+    calls, first, errors = {}, {}, {}
+    for runner in runners:
+        if grid[runner.backend] is None:
+            with runner.chosen():
+                calls[runner] = runner.bind(prepare(row, arrays))
+            start = perf_counter()
+            result = calls[runner]()
+            first[runner] = perf_counter() - start
+            errors[runner] = difference(answers(row, result), right)
+    times = interleave(calls, fewest=fewest, most=most, seconds=seconds)
+    medians = {runner: statistics.median(t) for runner, t in times.items()}
+    return [
+        Measurement(
+            kernel=row.name,
+            size=size if isinstance(size, str) else "given",
+            sizes=sizes,
+            dtype=dtype,
+            backend=runner.backend,
+            isa=runner.isa,
+            error=errors[runner],
+            tolerance=row.tolerance[dtype],
+            first_call=first[runner],
+            times=times[runner],
+            seconds=medians[runner],
+            ratio=medians[runners[0]] / medians[runner],
+            gflops=1e-9 * row.work(sizes) / medians[runner],
+        )
+        for runner in calls
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------ training
+
+
+def stdlib_text(folder: str | Path | None = None, limit: int = 2_000_000) -> NDArray[np.uint8]:
+    """The bytes of Python's own standard library: its top-level sources in the order of their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        There are no sources (some distributions ship compiled files alone).
+    """
+    folder = Path(folder or sysconfig.get_paths()["stdlib"])
+    text = bytearray()
+    for path in sorted(folder.glob("*.py")):
+        text += path.read_bytes()
+        if len(text) >= limit:
+            break
+    if not text:
+        raise FileNotFoundError(f"the training step reads Python's standard library, but {folder} holds no *.py files")
+    return np.frombuffer(bytes(text[:limit]), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """Training steps of one contender. Seconds per step, of which `lstm_times` in the two kernels; bits per character
+    of every step's batch before its update; gradient_difference of the first step from the reference's.
+    """
+
+    backend: str
+    isa: str | None
+    sizes: Sizes
+    first_call: float
+    times: list[float]
+    lstm_times: list[float]
+    bits: list[float]
+    gradient_difference: float
+    characters_per_second: float
+    ratio: float
+    lstm_share: float
+
+
+def train(
+    text: NDArray[np.uint8],
+    runners: Sequence[Contender],
+    sizes: Sizes = TRAINING,
+    *,
+    fewest: int = 3,
+    most: int = 15,
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> list[Training]:
+    """Train a byte-level LSTM on `text` by every contender in turn, from the same weights on the same batches.
+
+    B streams of the text are read T characters at a time, the state carried on; characters are embedded by one fixed
+    random table; what surrounds the LSTM (readout to 256 logits, softmax, cross-entropy and its gradient, plain SGD)
+    is the same NumPy for everyone, so that only the two LSTM kernels differ. The first step is a warm-up.
+    """
+    grid = backend.available()
+    runners = [r for r in runners if not (grid["lstm_forward"][r.backend] or grid["lstm_backward"][r.backend])]
+    T, B, I, H = (sizes[letter] for letter in "TBIH")
+    random = np.random.default_rng(seed)
+    table = random.standard_normal((256, I)).astype("float32")
+    shapes = {"w_ih": (4 * H, I), "w_hh": (4 * H, H), "b_ih": 4 * H, "b_hh": 4 * H, "w_out": (256, H), "b_out": 256}
+    start = {name: random.uniform(-(H**-0.5), H**-0.5, shape).astype("float32") for name, shape in shapes.items()}
+    weights = {r: {name: w.copy() for name, w in start.items()} for r in runners}
+    states: dict[Contender, tuple[Any, Any]] = {r: (None, None) for r in runners}
+    streams = text[: len(text) // B * B].reshape(B, -1).T
+    total: dict[Contender, list[float]] = {r: [] for r in runners}
+    inside: dict[Contender, list[float]] = {r: [] for r in runners}
+    bits: dict[Contender, list[float]] = {r: [] for r in runners}
+    gradients: dict[Contender, Arrays] = {}
+    for n in rounds(fewest + 1, most + 1, seconds):
+        batch = streams.take(np.arange(n * T, (n + 1) * T + 1), axis=0, mode="wrap")
+        for runner in runners:
+            sleep(_settle())
+            with runner.chosen():
+                clock = perf_counter()
+                bit, grads, states[runner], spent = training_step(
+                    weights[runner], table[batch[:-1]], batch[1:], states[runner]
+                )
+                for name, weight in weights[runner].items():
+                    weight -= RATE * grads[name]
+                total[runner].append(perf_counter() - clock)
+            inside[runner].append(spent)
+            bits[runner].append(bit)
+            if n == 0:
+                gradients[runner] = grads
+    medians = {r: statistics.median(total[r][1:]) for r in runners}
+    return [
+        Training(
+            backend=r.backend,
+            isa=r.isa,
+            sizes=sizes,
+            first_call=total[r][0],
+            times=total[r][1:],
+            lstm_times=inside[r][1:],
+            bits=bits[r],
+            gradient_difference=difference(gradients[r], gradients[runners[0]]),
+            characters_per_second=T * B / medians[r],
+            ratio=medians[runners[0]] / medians[r],
+            lstm_share=sum(inside[r][1:]) / sum(total[r][1:]),
+        )
+        for r in runners
+    ]
+
+
+def training_step(
+    weights: Arrays, x: NDArray[Any], targets: NDArray[np.uint8], state: tuple[Any, Any]
+) -> tuple[float, Arrays, tuple[NDArray[Any], NDArray[Any]], float]:
+    """Forward, loss and backward of one batch: bits per character, the gradients of `weights`, the state carried on,
+    and the seconds spent in the LSTM's two calls.
+    """
+    T, B, _ = x.shape
+    lstm = [weights[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    start = perf_counter()
+    y, h_n, c_n, tape = fastml.lstm_forward(x, *state, *lstm)
+    spent = perf_counter() - start
+    with blas_limit():
+        flat, rows, wanted = y.reshape(T * B, -1), np.arange(T * B), targets.ravel()
+        logits = flat @ weights["w_out"].T + weights["b_out"]
+        logits -= logits.max(axis=1, keepdims=True)
+        chosen = logits[rows, wanted]
+        d = np.exp(logits, out=logits)
+        sums = d.sum(axis=1, keepdims=True)
+        bits = float(np.mean(np.log(sums[:, 0]) - chosen, dtype="float64")) / log(2)
+        d /= sums
+        d[rows, wanted] -= 1
+        d /= T * B
+        dy = (d @ weights["w_out"]).reshape(y.shape)
+        gradients = {"w_out": d.T @ flat, "b_out": d.sum(axis=0)}
+    start = perf_counter()
+    grads = fastml.lstm_backward(tape, dy)
+    spent += perf_counter() - start
+    gradients |= {name: getattr(grads, name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")}
+    return bits, gradients, (h_n, c_n), spent
+
+
+# ------------------------------------------------------------------------------------------------------ a whole run
+
+
+def machine() -> dict[str, Any]:
+    """What the figures of a run belong to: the processor, and what NumPy and fastml make of it."""
+    return {
+        "cpu": _cpu_name(),
+        "architecture": platform.machine(),
+        "cpus": usable_cpus(),
+        "system": f"{platform.system()} {platform.release()}",
+        "isa": backend.active_isa(),
+        "rungs": list(backend.rungs()),
+        "threads": get_num_threads(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "blas": _blas(),
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "versions": backend.versions(),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        if sys.platform == "darwin":
+            return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
+        found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except (OSError, subprocess.CalledProcessError):
+        found = None
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def _blas() -> str:
+    """Name, version and the architecture that NumPy's BLAS chose: an environment variable can hold it back."""
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    if pools:
+        return " ".join(str(pools[0][key]) for key in ("internal_api", "version", "architecture") if pools[0].get(key))
+    return np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]  # one that threadpoolctl does not know
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to measure.
+
+    `sizes` replaces the table's sizes (and the training step's) by one; None keeps them. Each cell takes its share of
+    `seconds`, `cell` at the most, and never less than `fewest` rounds.
+    """
+
+    kernels: Sequence[Kernel]
+    runners: Sequence[Contender]
+    text: NDArray[np.uint8] | None
+    dtypes: Sequence[str] = ("float32",)
+    sizes: Sizes | None = None
+    fewest: int = 3
+    seconds: float = 45.0
+    cell: float = 2.0
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run has measured so far; `complete` once all of it is there. `gemm` is GFLOP/s by dtype, `copy` GB/s."""
+
+    command: str
+    started: str
+    machine: dict[str, Any]
+    missing: dict[str, dict[str, list[str]]]
+    gemm: dict[str, float] = field(default_factory=dict)
+    copy: float | None = None
+    cells: list[Measurement] = field(default_factory=list)
+    training: list[Training] = field(default_factory=list)
+    complete: bool = False
+
+
+def steps(plan: Plan, report: Report) -> list[tuple[str, Callable[[], None]]]:
+    """The run in steps, each a label and a call that adds what it measures to `report`."""
+    end = perf_counter() + plan.seconds
+    sizes = [plan.sizes] if plan.sizes else None
+    cells = [(row, size, dtype) for dtype in plan.dtypes for row in plan.kernels for size in sizes or row.sizes]
+
+    def peaks() -> None:
+        report.gemm = {dtype: gemm_peak(dtype) for dtype in plan.dtypes}
+        report.copy = copy_peak()
+
+    def cell(row: Kernel, size: str | Sizes, dtype: str, left: int) -> None:
+        seconds = min(plan.cell, (end - perf_counter()) / left)
+        report.cells += measure(row, size, dtype, plan.runners, fewest=plan.fewest, seconds=seconds)
+
+    def training() -> None:
+        seconds = 5 * plan.cell
+        report.training = train(plan.text, plan.runners, plan.sizes or TRAINING, fewest=plan.fewest, seconds=seconds)
+
+    found = [("the machine's peaks", peaks)]
+    for n, (row, size, dtype) in enumerate(cells):
+        label = f"{row.name} {'' if plan.sizes else size + ' '}{dtype}"
+        found.append((label, partial(cell, row, size, dtype, len(cells) - n)))
+    if plan.text is not None:
+        found.append(("training step on real text", training))
+    return found
