@@ -45,7 +45,7 @@ class use:
     Parameters
     ----------
     name : {"native", "jit", "reference"} or None
-        None chooses nothing again.
+        None chooses nothing: each kernel is served by the first back end that has it.
 
     Raises
     ------
@@ -78,7 +78,7 @@ class use:
 
 # Bounded: only a block's entry between its construction and its __enter__ is ever looked for again.
 _calls: deque[use] = deque(maxlen=64)
-_block: ContextVar[str | None] = ContextVar("fastml_backend", default=None)
+_block: ContextVar[str | None] = ContextVar("fastml_backend")
 
 
 def _checked(name: str | None, argument: str) -> str | None:
@@ -94,8 +94,11 @@ def _checked(name: str | None, argument: str) -> str | None:
 
 def active() -> str | None:
     """The chosen back end, or None where each kernel is served by the first that has it."""
-    chosen = _block.get() or (_calls[-1].name if _calls else None)
-    return chosen or _checked(os.environ.get("FASTML_BACKEND") or None, "FASTML_BACKEND")
+    try:
+        return _block.get()
+    except LookupError:
+        pass
+    return _calls[-1].name if _calls else _checked(os.environ.get("FASTML_BACKEND") or None, "FASTML_BACKEND")
 
 
 @cache
@@ -142,7 +145,8 @@ def find(kernel: str, like: Cell | None = None) -> Cell:
                 return Cell(backend, None, function)
             rung = like.isa if like else active_isa()
             return Cell(backend, rung, partial(function, isa=rung))
-    raise NotImplementedError(f"{kernel} is not in the {chosen} back end: {reason}")
+    where = f"the {chosen} back end" if chosen else "any back end"
+    raise NotImplementedError(f"{kernel} is not in {where}: {reason}")
 
 
 def _with_blas_limit(function: Callable[..., None], *arguments: Any) -> None:

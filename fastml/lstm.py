@@ -85,7 +85,7 @@ def lstm_forward(
     >>> x, w_ih, w_hh = np.ones((5, 2, 3)), np.full((16, 3), 0.1), np.full((16, 4), 0.1)
     >>> y, h_n, c_n, tape = fastml.lstm_forward(x, None, None, w_ih, w_hh)
     >>> y.shape, bool((h_n == y[-1]).all()), round(float(y[0, 0, 0]), 6)
-    ((5, 2, 4), True, 0.095467)
+    ((5, 2, 4), True, 0.095241)
     """
     a = check.recurrent(4, x, {"h0": h0, "c0": c0}, w_ih, w_hh, b_ih, b_hh, lengths)
     reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)

@@ -68,12 +68,26 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let one call use up to `n` threads (at least 1) from now on, in this process.
+    """Let one call use up to `n` threads from now on, in this process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1; the calling thread is one of them. It also binds NumPy's BLAS while the `reference` back end runs.
 
     Raises
     ------
     TypeError, ValueError
         `n` is not an integer, or below 1.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> before = fastml.get_num_threads()
+    >>> fastml.set_num_threads(1)
+    >>> fastml.get_num_threads()
+    1
+    >>> fastml.set_num_threads(before)
     """
     global _threads
     if isinstance(n, bool) or not hasattr(n, "__index__"):

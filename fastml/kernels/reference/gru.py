@@ -52,6 +52,7 @@ def gru_backward(
     dys = processed(dy, lengths, reverse)
     da = np.zeros((T, B, 3 * H), x.dtype)  # of the input's product
     dmet = np.zeros((T, B, H), x.dtype)  # of the product with w_hn, before or after the reset
+    met_by = hs[:-1] if reset_after else np.zeros_like(dmet)  # what w_hn was multiplied with
     dh = dh_n.copy()
     for s, rows in reversed(list(enumerate(active(lengths, T)))):
         r, z, n, met = np.split(gates[s, rows], 4, axis=1)
@@ -66,20 +67,17 @@ def gru_backward(
             back = dn
             through = dn @ w_n
             dr, direct = through * h_s, through * r
+            met_by[s, rows] = r * h_s
         dr = dr * r * (1 - r)  # 1
         drz = np.concatenate([dr, dz], axis=1)
         da[s, rows] = np.concatenate([drz, dn], axis=1)
         dmet[s, rows] = back
         dh[rows] = dh_s * z + direct + drz @ w_rz + (back @ w_n if reset_after else 0)
     flat, flat_met = da.reshape(T * B, 3 * H), dmet.reshape(T * B, H)
-    flat_h = hs[:-1].reshape(T * B, H)
-    reset = flat_h
-    if not reset_after:  # padding holds nothing: keep its zeros from meeting what lies there
-        reset = np.where(np.arange(T)[:, None, None] < lengths[:, None], gates[..., :H] * hs[:-1], x.dtype.type(0))
     dx[...] = processed((flat @ w_ih).reshape(T, B, I), lengths, reverse)
     dw_ih[...] = flat.T @ processed(x, lengths, reverse).reshape(T * B, I)
-    dw_hh[: 2 * H] = flat[:, : 2 * H].T @ flat_h
-    dw_hh[2 * H :] = flat_met.T @ reset.reshape(T * B, H)
+    dw_hh[: 2 * H] = flat[:, : 2 * H].T @ hs[:-1].reshape(T * B, H)
+    dw_hh[2 * H :] = flat_met.T @ met_by.reshape(T * B, H)
     db_ih[...] = flat.sum(axis=0)
     db_hh[: 2 * H], db_hh[2 * H :] = db_ih[: 2 * H], flat_met.sum(axis=0)
     dh0[...] = dh
