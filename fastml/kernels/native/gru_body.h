@@ -155,9 +155,9 @@ INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const 
     const intptr_t H = f->H;
     const FN(chunk) *chunk = at->chunk;
     V acc[MR * NV];
-    FN(dh_sums)(acc, MR, NV, f, f->carry, at->dah_next, j, r);
+    FN(dh_sums)(acc, MR, NV, f, f->carry, at->dah_next, j, r, at->step);
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, left = H - unit, row = at->first + r + m;
+        intptr_t unit = (j + v) * L, left = H - unit, row = at->first + r + m * at->step;
         const REAL *saved = (const REAL *)p->gates + chunk->saved_rows[row] * 4 * H + unit;
         V dh = acc[m * NV + v] + FN(load_tail)((const REAL *)p->dy + chunk->time_rows[row] * H + unit, left);
         V R = FN(load_tail)(saved, left), z = FN(load_tail)(saved + H, left), n = FN(load_tail)(saved + 2 * H, left);
@@ -165,7 +165,7 @@ INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const 
         V dz = (dh * (vload(chunk->hs + row * f->ldh + unit) - n)) * (z * (one - z)); /* 3 */
         V dn = (dh * (one - z)) * (one - n * n);                                      /* 2 */
         REAL *da = chunk->da + row * f->ldd + (j + v) * 3 * L;
-        vstore(f->carry + (r + m) * f->ldh + unit, dh * z);
+        vstore(f->carry + (r + m * at->step) * f->ldh + unit, dh * z);
         vstore(da + L, dz);
         vstore(da + 2 * L, dn);
         if (p->option) {
@@ -189,13 +189,13 @@ INLINE void FN(through_tile)(const int MR, const int NV, const FN(back) * f, con
     const FN(chunk) *chunk = at->chunk;
     V acc[MR * NV];
     UNROLL for (int i = 0; i < MR * NV; i++) acc[i] = FN(zero)();
-    FN(accumulate)(acc, MR, 1, NV, chunk->dn + (at->first + r) * f->ldh, f->ldh, 1, f->w_n + j * K * L, 0, NV * L, K); /* 2 */
+    FN(accumulate)(acc, MR, 1, NV, chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0, NV * L, K); /* 2 */
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, row = at->first + r + m;
+        intptr_t unit = (j + v) * L, row = at->first + r + m * at->step;
         V R = FN(load_tail)((const REAL *)p->gates + chunk->saved_rows[row] * 4 * H + unit, H - unit);
         V h = vload(chunk->hs + row * f->ldh + unit), through = acc[m * NV + v];
         V dr = (through * h) * (R * (vset1(1) - R)); /* 1 */
-        REAL *carry = f->carry + (r + m) * f->ldh + unit;
+        REAL *carry = f->carry + (r + m * at->step) * f->ldh + unit;
         vstore(carry, vfma(through, R, vload(carry)));
         vstore(chunk->da + row * f->ldd + (j + v) * 3 * L, dr);
         vstore(chunk->dah + row * f->ldd + (j + v) * 2 * L, dr);
@@ -203,17 +203,17 @@ INLINE void FN(through_tile)(const int MR, const int NV, const FN(back) * f, con
     }
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
-#define BACK(MR, NV) FN(back_tile)(MR, NV, f, at, j, r)
-#define THROUGH(MR, NV) FN(through_tile)(MR, NV, f, at, j, r)
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
+#define BACK(MR, NV) FN(back_tile)(MR, NV, f, at, j, worker + i * at->step)
+#define THROUGH(MR, NV) FN(through_tile)(MR, NV, f, at, j, worker + i * at->step)
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) { FM_TILE(m, nv, BACK) }
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) { FM_TILE(m, nv, BACK) }
     }
     if (f->p->option) return;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) { FM_TILE(m, nv, THROUGH) }
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) { FM_TILE(m, nv, THROUGH) }
     }
 #undef BACK
 #undef THROUGH

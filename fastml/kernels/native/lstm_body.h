@@ -77,16 +77,16 @@ INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const 
     const fm_pass *p = f->p;
     const intptr_t H = f->H;
     V acc[MR * NV];
-    FN(dh_sums)(acc, MR, NV, f, at->dah_next ? 0 : f->carry, at->dah_next, j, r);
+    FN(dh_sums)(acc, MR, NV, f, at->dah_next ? 0 : f->carry, at->dah_next, j, r, at->step);
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, left = H - unit, row = at->first + r + m, saved_row = at->chunk->saved_rows[row];
+        intptr_t unit = (j + v) * L, left = H - unit, row = at->first + r + m * at->step, saved_row = at->chunk->saved_rows[row];
         const REAL *saved = (const REAL *)p->gates + saved_row * 4 * H + unit;
         const REAL *cells = (const REAL *)p->cells + saved_row * H + unit;
         V dh = acc[m * NV + v] + FN(load_tail)((const REAL *)p->dy + at->chunk->time_rows[row] * H + unit, left);
         V i = FN(load_tail)(saved, left), forget = FN(load_tail)(saved + H, left);
         V g = FN(load_tail)(saved + 2 * H, left), o = FN(load_tail)(saved + 3 * H, left);
         V c_before = FN(load_tail)(cells, left), tanh_c = FN(tanh)(FN(load_tail)(cells + p->B * H, left));
-        REAL *dcell = f->dc + (r + m) * f->ldh + unit;
+        REAL *dcell = f->dc + (r + m * at->step) * f->ldh + unit;
         REAL *da = at->chunk->da + row * f->ldd + (j + v) * 4 * L;
         V one = vset1(1);
         V dc = vfma(dh * o, one - tanh_c * tanh_c, vload(dcell)); /* 4 */
@@ -98,11 +98,11 @@ INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const 
     }
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
-#define CALL(MR, NV) FN(back_tile)(MR, NV, f, at, j, r)
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
+#define CALL(MR, NV) FN(back_tile)(MR, NV, f, at, j, worker + i * at->step)
             FM_TILE(m, nv, CALL)
 #undef CALL
         }

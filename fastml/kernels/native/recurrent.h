@@ -28,9 +28,9 @@ static intptr_t FN(chunk_rows)(const fm_pass *p, intptr_t most) {
     return rows >= most ? most : rows < 12 ? 12 : (intptr_t)rows;
 }
 
-/* How many of `n` ranks from q on run at step s. */
-INLINE intptr_t FN(running)(const fm_pass *p, intptr_t q, intptr_t n, intptr_t s) {
-    while (n > 0 && p->lengths[p->order[q + n - 1]] <= s) n--;
+/* Of the ranks order[0], order[step], ... (n of them): how many run at step s. */
+INLINE intptr_t FN(running)(const fm_pass *p, const intptr_t *order, intptr_t step, intptr_t n, intptr_t s) {
+    while (n > 0 && p->lengths[order[(n - 1) * step]] <= s) n--;
     return n;
 }
 
@@ -112,28 +112,30 @@ static void FN(finish)(const FN(run) * f, intptr_t b, const REAL *h, const REAL 
     FN(zero_padding)(p, p->y, p->H, b);
 }
 
-/* Ranks [q, q + n) through all of time. */
-static void FN(forward_panel)(FN(run) * f, intptr_t q, intptr_t n, intptr_t chunk, intptr_t worker) {
+/* n ranks, every `step`-th of `order`, through all of time. */
+static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, intptr_t n, intptr_t chunk,
+                              intptr_t worker) {
     fm_pass *p = f->p;
-    const intptr_t H = p->H, I = p->I, *order = p->order + q;
+    const intptr_t H = p->H, I = p->I;
     for (intptr_t r = 0; r < n; r++) {
-        FN(copy_row)(f->h[0] + r * f->ldh, (const REAL *)p->h0 + order[r] * H, H, f->ldh);
+        intptr_t b = order[r * step];
+        FN(copy_row)(f->h[0] + r * f->ldh, (const REAL *)p->h0 + b * H, H, f->ldh);
         memset(f->h[1] + r * f->ldh, 0, f->ldh * sizeof(REAL));
         if (!p->c0) continue;
-        FN(copy_row)(f->c + r * f->ldh, (const REAL *)p->c0 + order[r] * H, H, f->ldh);
-        if (p->cells) memcpy((REAL *)p->cells + order[r] * H, (const REAL *)p->c0 + order[r] * H, H * sizeof(REAL));
+        FN(copy_row)(f->c + r * f->ldh, (const REAL *)p->c0 + b * H, H, f->ldh);
+        if (p->cells) memcpy((REAL *)p->cells + b * H, (const REAL *)p->c0 + b * H, H * sizeof(REAL));
     }
-    intptr_t running = FN(running)(p, q, n, 0);
-    for (intptr_t r = running; r < n; r++) FN(finish)(f, order[r], f->h[0] + r * f->ldh, f->c + r * f->ldh);
+    intptr_t running = FN(running)(p, order, step, n, 0);
+    for (intptr_t r = running; r < n; r++) FN(finish)(f, order[r * step], f->h[0] + r * f->ldh, f->c + r * f->ldh);
 
     int now = 0;
     for (intptr_t s = 0; running > 0;) {
         intptr_t rows = 0, end = s, left = running;
-        for (; left > 0 && rows + left <= chunk; left = FN(running)(p, q, left, ++end))
+        for (; left > 0 && rows + left <= chunk; left = FN(running)(p, order, step, left, ++end))
             for (intptr_t r = 0; r < left; r++, rows++) {
-                intptr_t row = FN(time_row)(p, end, order[r]);
+                intptr_t b = order[r * step], row = FN(time_row)(p, end, b);
                 f->time_rows[rows] = row;
-                f->saved_rows[rows] = end * p->B + order[r];
+                f->saved_rows[rows] = end * p->B + b;
                 memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
         FN(project)(rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors);
@@ -143,8 +145,8 @@ static void FN(forward_panel)(FN(run) * f, intptr_t q, intptr_t n, intptr_t chun
             FN(step)(f, &at);
             rows += running;
             now = 1 - now;
-            left = FN(running)(p, q, running, ++s);
-            for (intptr_t r = left; r < running; r++) FN(finish)(f, order[r], f->h[now] + r * f->ldh, f->c + r * f->ldh);
+            left = FN(running)(p, order, step, running, ++s);
+            for (intptr_t r = left; r < running; r++) FN(finish)(f, order[r * step], f->h[now] + r * f->ldh, f->c + r * f->ldh);
             running = left;
         }
         if (fm_poll(p, worker)) return;
@@ -159,12 +161,10 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     uint64_t mode = fm_flush_denormals();
     FN(weights)(&f, worker, workers);
     fm_meet(p, workers);
-    /* Panels of equal height; workers take ranks in turn by panel, so that long and short sequences are shared out. */
+    /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
     intptr_t panels = ((p->B + chunk - 1) / chunk + workers - 1) / workers * workers;
-    for (intptr_t i = worker; i < panels && !fm_stopped(p); i += workers) {
-        intptr_t q = fm_share(p->B, i, panels);
-        FN(forward_panel)(&f, q, fm_share(p->B, i + 1, panels) - q, chunk, worker);
-    }
+    for (intptr_t i = worker; i < panels && !fm_stopped(p); i += workers)
+        FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk, worker);
     fm_restore(mode);
     return bytes;
 }
@@ -189,9 +189,11 @@ typedef struct {
     FN(chunk) chunks[2];
 } FN(back);
 
-/* Rows [from, to) of one step: ranks of the panel. */
+/* One step of a worker's ranks: worker, worker + workers, ... of the panel, so that long and short sequences are shared
+ * out evenly. A rank's rows in scratch and chunk are those of its place in the panel, whoever owns it. */
 typedef struct {
     FN(chunk) * chunk;
+    intptr_t step;        /* from one own rank to the next */
     intptr_t first;       /* the step's first row in the chunk */
     const REAL *dah_next; /* rows of the step after (in processing), or NULL for sequences whose last step this is */
 } FN(back_at);
@@ -233,36 +235,36 @@ static size_t FN(backward_scratch)(const fm_pass *p, intptr_t rows, FN(back) * f
 }
 
 static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers);
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to);
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to);
 
 /* acc = what reaches h: `init` (rows of carry, or none), then the product with the step after. The upstream gradient is
  * added by the cell, last, so that a sequence that is cut and carried on sums in the same order. */
 INLINE void FN(dh_sums)(V *acc, const int MR, const int NV, const FN(back) * f, const REAL *init, const REAL *dah,
-                        intptr_t j, intptr_t r) {
+                        intptr_t j, intptr_t r, intptr_t step) {
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++)
-        acc[m * NV + v] = init ? vload(init + (r + m) * f->ldh + (j + v) * L) : FN(zero)();
+        acc[m * NV + v] = init ? vload(init + (r + m * step) * f->ldh + (j + v) * L) : FN(zero)();
     intptr_t K = f->hvectors * L;
-    if (dah) FN(accumulate)(acc, MR, 1, NV, dah + r * f->ldd, f->ldd, 1, f->w_hh + j * K * L, 0, NV * L, K);
+    if (dah) FN(accumulate)(acc, MR, 1, NV, dah + r * f->ldd, step * f->ldd, 1, f->w_hh + j * K * L, 0, NV * L, K);
 }
 
-/* Gradient of the initial states of ranks q + [from, to), whose first step's dah (or none) is given. */
+/* Gradient of the initial states of own ranks below `to`, whose first step's dah is given. */
 INLINE void FN(dh0_tile)(const int MR, const int NV, const FN(back) * f, const REAL *init, const REAL *dah, intptr_t j,
-                         intptr_t r, const intptr_t *order) {
+                         intptr_t r, intptr_t step, const intptr_t *order) {
     V acc[MR * NV];
-    FN(dh_sums)(acc, MR, NV, f, init, dah, j, r);
+    FN(dh_sums)(acc, MR, NV, f, init, dah, j, r, step);
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
         intptr_t unit = (j + v) * L;
-        FN(store_tail)((REAL *)f->p->dh0 + order[r + m] * f->H + unit, acc[m * NV + v], f->H - unit);
+        FN(store_tail)((REAL *)f->p->dh0 + order[r + m * step] * f->H + unit, acc[m * NV + v], f->H - unit);
     }
 }
 
-static void FN(dh0)(const FN(back) * f, const REAL *dah, intptr_t q, intptr_t from, intptr_t to) {
-    const intptr_t *order = f->p->order + q;
+static void FN(dh0)(const FN(back) * f, const REAL *dah, const intptr_t *order, intptr_t worker, intptr_t workers,
+                    intptr_t to) {
     const REAL *init = FM_CARRY ? f->carry : 0;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
-#define CALL(MR, NV) FN(dh0_tile)(MR, NV, f, init, dah, j, r, order)
+        FM_EACH_TILE(0, to, ROWS_MAX(nv), i, m) {
+#define CALL(MR, NV) FN(dh0_tile)(MR, NV, f, init, dah, j, worker + i * workers, workers, order)
             FM_TILE(m, nv, CALL)
 #undef CALL
         }
@@ -330,13 +332,13 @@ static void FN(own_sums)(FN(back) * f, int last, intptr_t worker, intptr_t worke
     }
 }
 
-/* Step s of the panel's ranks [from, to): gather what the chunk needs, then the cell's own backward. `last`: these
- * sequences end here, and start from the gradient of the final states. */
-static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, intptr_t q, intptr_t s, intptr_t from, intptr_t to) {
+/* Step s of own ranks number [from, to): gather what the chunk needs, then the cell's own backward. */
+static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, const intptr_t *order, intptr_t worker, intptr_t s,
+                          intptr_t from, intptr_t to) {
     const fm_pass *p = f->p;
-    const intptr_t H = p->H, I = p->I, *order = p->order + q;
+    const intptr_t H = p->H, I = p->I;
     if (from >= to) return;
-    for (intptr_t r = from; r < to; r++) {
+    for (intptr_t r = worker + from * at->step; r < worker + to * at->step; r += at->step) {
         intptr_t b = order[r], i = at->first + r, row = FN(time_row)(p, s, b);
         at->chunk->time_rows[i] = row;
         at->chunk->saved_rows[i] = s * p->B + b;
@@ -345,19 +347,21 @@ static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, intptr_t q
         FN(copy_row)(at->chunk->hs + i * f->ldh, before, H, f->ldh);
         memcpy(at->chunk->xs + i * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
     }
-    FN(back_step)(f, at, from, to);
+    FN(back_step)(f, at, worker, from, to);
 }
 
-static void FN(final_gradients)(const FN(back) * f, intptr_t q, intptr_t from, intptr_t to) {
+/* Sequences whose last step comes next start from the gradient of their final states. */
+static void FN(final_gradients)(const FN(back) * f, const intptr_t *order, intptr_t worker, intptr_t workers,
+                                intptr_t from, intptr_t to) {
     const fm_pass *p = f->p;
-    for (intptr_t r = from; r < to; r++) {
-        intptr_t b = p->order[q + r];
-        FN(copy_row)(f->carry + r * f->ldh, (const REAL *)p->dh_n + b * f->H, f->H, f->ldh);
-        if (p->dc_n) FN(copy_row)(f->dc + r * f->ldh, (const REAL *)p->dc_n + b * f->H, f->H, f->ldh);
+    for (intptr_t r = worker + from * workers; r < worker + to * workers; r += workers) {
+        FN(copy_row)(f->carry + r * f->ldh, (const REAL *)p->dh_n + order[r] * f->H, f->H, f->ldh);
+        if (p->dc_n) FN(copy_row)(f->dc + r * f->ldh, (const REAL *)p->dc_n + order[r] * f->H, f->H, f->ldh);
     }
 }
 
-INLINE intptr_t FN(cut)(intptr_t n, intptr_t low, intptr_t high) { return n < low ? low : n > high ? high : n; }
+/* How many of the first n ranks are own. */
+INLINE intptr_t FN(own)(intptr_t n, intptr_t worker, intptr_t workers) { return (n - worker + workers - 1) / workers; }
 
 static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     FN(back) f;
@@ -372,25 +376,24 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     const intptr_t panels = (p->B + rows_most - 1) / rows_most;
     int now = 0;
     for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
-        const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q;
-        const intptr_t low = fm_share(n, worker, workers), high = fm_share(n, worker + 1, workers); /* own ranks */
-        for (intptr_t r = low; r < high; r++) FN(zero_padding)(p, p->dx, p->I, p->order[q + r]);
+        const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q, *order = p->order + q;
+        for (intptr_t r = worker; r < n; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r]);
 
         const REAL *dah_next = 0;
-        intptr_t s = p->lengths[p->order[q]], after = 0; /* `after` ranks run at the step after s - 1 */
+        intptr_t s = p->lengths[order[0]], after = 0; /* `after` ranks run at the step after s - 1 */
         while (s > 0) {
             FN(chunk) *chunk = &f.chunks[now];
             intptr_t rows = 0;
             for (; s > 0; s--) {
                 intptr_t running = after;
-                while (running < n && p->lengths[p->order[q + running]] >= s) running++;
+                while (running < n && p->lengths[order[running]] >= s) running++;
                 if (rows + running > rows_most) break;
-                intptr_t middle = FN(cut)(after, low, high), end = FN(cut)(running, low, high);
-                FN(back_at) at = {chunk, rows, dah_next};
-                FN(back_rows)(&f, &at, q, s - 1, low, middle);
+                intptr_t middle = FN(own)(after, worker, workers), end = FN(own)(running, worker, workers);
+                FN(back_at) at = {chunk, workers, rows, dah_next};
+                FN(back_rows)(&f, &at, order, worker, s - 1, 0, middle);
                 at.dah_next = 0;
-                FN(final_gradients)(&f, q, middle, end);
-                FN(back_rows)(&f, &at, q, s - 1, middle, end);
+                FN(final_gradients)(&f, order, worker, workers, middle, end);
+                FN(back_rows)(&f, &at, order, worker, s - 1, middle, end);
                 dah_next = chunk->dah + rows * f.ldd;
                 rows += running;
                 after = running;
@@ -401,17 +404,16 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
             now = 1 - now;
         }
         if (fm_stopped(p)) break;
-        intptr_t middle = FN(cut)(after, low, high);
-        FN(dh0)(&f, dah_next, q, low, middle);
-        for (intptr_t r = low; r < high; r++) {
-            intptr_t b = p->order[q + r];
-            if (r >= middle) {
-                memcpy((REAL *)p->dh0 + b * f.H, (const REAL *)p->dh_n + b * f.H, f.H * sizeof(REAL));
-                if (p->dc0) memcpy((REAL *)p->dc0 + b * f.H, (const REAL *)p->dc_n + b * f.H, f.H * sizeof(REAL));
-            } else if (p->dc0)
-                memcpy((REAL *)p->dc0 + b * f.H, f.dc + r * f.ldh, f.H * sizeof(REAL));
+        FN(dh0)(&f, dah_next, order, worker, workers, FN(own)(after, worker, workers));
+        for (intptr_t r = worker; r < n; r += workers) {
+            intptr_t b = order[r];
+            const int none = r >= after; /* a sequence without a step hands its gradients through */
+            if (none) memcpy((REAL *)p->dh0 + b * f.H, (const REAL *)p->dh_n + b * f.H, f.H * sizeof(REAL));
+            if (p->dc0)
+                memcpy((REAL *)p->dc0 + b * f.H, none ? (const REAL *)p->dc_n + b * f.H : f.dc + r * f.ldh,
+                       f.H * sizeof(REAL));
         }
-        fm_meet(p, workers); /* the next panel's ranks are shared out anew */
+        fm_meet(p, workers); /* the next panel's ranks have other owners */
     }
     FN(own_sums)(&f, 1, worker, workers);
     fm_restore(mode);

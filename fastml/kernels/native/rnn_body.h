@@ -70,9 +70,9 @@ INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const 
     const fm_pass *p = f->p;
     const intptr_t H = f->H;
     V acc[MR * NV];
-    FN(dh_sums)(acc, MR, NV, f, at->dah_next ? 0 : f->carry, at->dah_next, j, r);
+    FN(dh_sums)(acc, MR, NV, f, at->dah_next ? 0 : f->carry, at->dah_next, j, r, at->step);
     UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, row = at->first + r + m, place = at->chunk->time_rows[row] * H + unit;
+        intptr_t unit = (j + v) * L, row = at->first + r + m * at->step, place = at->chunk->time_rows[row] * H + unit;
         V dh = acc[m * NV + v] + FN(load_tail)((const REAL *)p->dy + place, H - unit);
         V h = FN(load_tail)((const REAL *)p->y + place, H - unit);
         V slope = vset1(1) - h * h;
@@ -81,11 +81,11 @@ INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const 
     }
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
-#define CALL(MR, NV) FN(back_tile)(MR, NV, f, at, j, r)
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
+#define CALL(MR, NV) FN(back_tile)(MR, NV, f, at, j, worker + i * at->step)
             FM_TILE(m, nv, CALL)
 #undef CALL
         }
