@@ -25,7 +25,7 @@ def extensions():
     if sys.platform == "win32":  # MSVC has no vector extensions: `jit` serves there
         return []
     os.makedirs("build", exist_ok=True)
-    return cythonize(
+    found = cythonize(
         [
             Extension(
                 f"fastml.kernels.native.{family}",
@@ -33,13 +33,15 @@ def extensions():
                 include_dirs=[FOLDER],
                 depends=sorted(glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.pxi")),
                 extra_compile_args=FLAGS,
-                optional=True,
             )
             for family in FAMILIES
         ],
         build_dir="build",
         language_level=3,
     )
+    for extension in found:
+        extension.optional = True  # here, because cythonize drops it
+    return found
 
 
 setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count()}})
