@@ -92,7 +92,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def fresh(code: str, *argv: str, **environment: str) -> dict:
     """What `code` prints as JSON in a process of its own."""
-    out = subprocess.check_output([sys.executable, "-c", code, *argv], env={**os.environ, **environment}, text=True)
+    out = subprocess.check_output(
+        [sys.executable, "-P", "-c", code, *argv], env={**os.environ, **environment}, text=True
+    )
     return json.loads(out)
 
 

@@ -64,20 +64,22 @@ class use:
 
     def __init__(self, name: str | None) -> None:
         self.name = _checked(name, "name")
+        self._tokens: list[Token] = []
         _calls.append(self)
 
     def __enter__(self) -> "use":
         if self in _calls:  # it was a block, not a call: the process keeps what it had
             _calls.remove(self)
-        self._token: Token = _block.set(self.name)
+        self._tokens.append(_block.set(self.name))
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        _block.reset(self._token)
+        _block.reset(self._tokens.pop())
 
 
-# Bounded: only a block's entry between its construction and its __enter__ is ever looked for again.
-_calls: deque[use] = deque(maxlen=64)
+# The last is the process's choice. A block is in it from its construction to its __enter__, a moment in which other
+# threads see it: one name cannot be both call and block without that. Bounded: older entries are never looked at.
+_calls: deque[use] = deque(maxlen=1024)
 _block: ContextVar[str | None] = ContextVar("fastml_backend")
 
 

@@ -27,15 +27,14 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def arrays(dtype: np.dtype | None = None, /, **named: Any) -> dict[str, np.ndarray | None]:
+def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> dict[str, np.ndarray | None]:
     """C-contiguous arrays of one dtype in native byte order, copied only where they are not that already.
 
-    float32 and float64 arrays are taken as they are and must agree with each other (and with `dtype`, where given);
+    float32 and float64 arrays are taken as they are and must agree with each other (and with `dtype` of `source`, where given);
     Python numbers and lists, and integer and boolean arrays, are cast to that dtype (float64 where nothing sets it).
     None stays None.
     """
     found: dict[str, np.ndarray | None] = {}
-    first = "the pass" if dtype is not None else ""
     for name, value in named.items():
         if value is None:
             found[name] = None
@@ -49,9 +48,9 @@ def arrays(dtype: np.dtype | None = None, /, **named: Any) -> dict[str, np.ndarr
         kind = array.dtype.newbyteorder("=")
         if kind in DTYPES and not isinstance(value, (list, tuple, float)):
             if dtype is None:
-                dtype, first = kind, name
+                dtype, source = kind, name
             elif kind != dtype:
-                raise TypeError(f"{name}: expected {dtype} as {first}, got {kind}")
+                raise TypeError(f"{name}: expected {dtype} as {source}, got {kind}")
         elif kind not in DTYPES and array.dtype.kind not in "iub":
             raise TypeError(f"{name}: expected float32 or float64, got {array.dtype}")
         found[name] = array
@@ -135,7 +134,7 @@ def recurrent_upstream(tape: Any, kernel: str, dy: Any, states: dict[str, Any]) 
     if not isinstance(tape, Tape) or tape.kernel != kernel:
         raise TypeError(f"tape: expected the tape of {kernel} with keep=True, got {tape!r}")
     y = tape.arrays["y"]
-    found = arrays(y.dtype, dy=dy, **states)
+    found = arrays(y.dtype, "the forward pass", dy=dy, **states)
     T, B, H = y.shape
     sizes = {letter: (size, "the forward pass") for letter, size in zip("TBH", y.shape, strict=True)}
     for name, array in found.items():

@@ -282,7 +282,7 @@ class _Layer(Generic[State]):
         T, B, _ = tape.passes[0].arrays["y"].shape
         sizes = {"T": (T, "the forward pass"), "B": (B, "the forward pass"), "H": (H, "hidden_size")}
         if dy is not None:
-            dy = check.arrays(self.dtype, dy=dy)["dy"]
+            dy = check.arrays(self.dtype, "the layer", dy=dy)["dy"]
             check.shape("dy", dy, tape.axes.replace("I", _times(D, "H")), sizes)
             dy = _time_first(dy, tape.axes)
         dstates = self._unpack("dstate", dstate, tape.axes, sizes)
@@ -315,7 +315,7 @@ class _Layer(Generic[State]):
         sizes = {"I": (self.input_size, "input_size"), "H": (H, "hidden_size")}
         if x is None:
             raise TypeError("x: expected an array, got None")
-        x = check.arrays(self.dtype, x=x)["x"]
+        x = check.arrays(self.dtype, "the layer", x=x)["x"]
         if x.ndim not in (2, 3):
             raise ValueError(f"x: expected 3 axes, or 2 for one sequence, got shape {x.shape}")
         axes = "T I" if x.ndim == 2 else "B T I" if self.batch_first else "T B I"
@@ -361,7 +361,7 @@ class _Layer(Generic[State]):
             got = f"{len(state)} of them" if isinstance(state, (tuple, list)) else type(state).__name__
             raise TypeError(f"{name}: expected a pair (h, c), got {got}")
         parts = {f"{name}[{i}]": part for i, part in enumerate(state)} if n > 1 else {name: state}
-        found = check.arrays(self.dtype, **parts)
+        found = check.arrays(self.dtype, "the layer", **parts)
         expected = f"{_times(self._directions, 'L')} {'B ' if 'B' in axes else ''}H"
         for part, array in found.items():
             if array is not None:

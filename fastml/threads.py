@@ -98,10 +98,10 @@ def set_num_threads(n: int) -> None:
 
 
 class _Pool:
-    """Threads that wait for work. `taken` is held by the one call that has them."""
+    """Threads that wait for work. `holder` has an entry, 0, while one call has them."""
 
     def __init__(self) -> None:
-        self.taken = threading.Lock()
+        self.holder: dict[int, object] = {}
         self.inboxes: list[SimpleQueue] = []
 
     def grow(self, n: int) -> int:
@@ -118,15 +118,16 @@ class _Pool:
 
 def _serve(inbox: SimpleQueue) -> None:
     while True:
-        job, worker, workers, done = inbox.get()
+        job, worker, workers, ended, bell = inbox.get()
         try:
             job.work(worker, workers)
         except BaseException as error:
             job.stop()
-            done.put(error)
+            ended.append(error)
         else:
-            done.put(None)
-        del job, done
+            ended.append(None)
+        bell.put(None)
+        del job, ended, bell
 
 
 _pool = _Pool()
@@ -146,33 +147,35 @@ def run(job: Job, most: int) -> None:
 
     An exception in any worker, or Ctrl-C here, stops the others and is raised once they have ended.
     """
+    # Ctrl-C may raise between any two lines here. So what is counted is counted by the one call in C that also does it:
+    # `sent` grows with each put, `ended` before each bell, and the pool is held while its entry is ours.
     workers = min(get_num_threads(), most)
-    pool = _pool
-    if workers <= 1 or not pool.taken.acquire(blocking=False):
-        job.work(0, 1)
-        return
-    done: SimpleQueue = SimpleQueue()
-    started = 0
+    pool, mine = _pool, object()
+    sent: list[None] = []
+    ended: list[BaseException | None] = []
+    bell: SimpleQueue = SimpleQueue()
     error: BaseException | None = None
     try:
+        if workers <= 1 or pool.holder.setdefault(0, mine) is not mine:
+            job.work(0, 1)
+            return
         workers = 1 + pool.grow(workers - 1)
-        for worker in range(1, workers):
-            pool.inboxes[worker - 1].put((job, worker, workers, done))
-            started += 1
+        tasks = [(job, worker, workers, ended, bell) for worker in range(1, workers)]
+        sent.extend(map(SimpleQueue.put, pool.inboxes, tasks))
         job.work(0, workers)
     except BaseException as caught:
         error = caught
         job.stop()
-    while started:
-        try:
-            theirs = done.get()
-        except BaseException as caught:
-            job.stop()
-            error = error or caught
-        else:
-            started -= 1
-            error = error or theirs
-    pool.taken.release()
+    finally:
+        while len(ended) < len(sent):
+            try:
+                bell.get()
+            except BaseException as caught:
+                job.stop()
+                error = error or caught
+        if pool.holder.get(0) is mine:
+            del pool.holder[0]
+    error = error or next(filter(None, ended), None)
     if error is not None:
         raise error
 

@@ -223,7 +223,7 @@ def script(name):
 
 
 def test_every_kernel_is_under_pytest_benchmark():
-    command = [sys.executable, "-m", "pytest", "bench", "-p", "no:cacheprovider", "-k", "reference and small"]
+    command = [sys.executable, "-P", "-m", "pytest", "bench", "-p", "no:cacheprovider", "-k", "reference and small"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{2 * len(KERNELS)} passed" in done.stdout or "." * 2 * len(KERNELS) in done.stdout

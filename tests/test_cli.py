@@ -67,7 +67,7 @@ def test_no_command_is_a_usage_error(capsys):
 
 
 def test_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "fastml.cli", "show"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-P", "-m", "fastml.cli", "show"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "lstm_backward" in done.stdout
 
@@ -163,7 +163,7 @@ def test_wrong_arguments_are_refused_before_measuring(capsys, argv, message):
 )
 def test_a_wrong_environment_is_an_error_not_a_traceback(command, name, value):
     done = subprocess.run(
-        [sys.executable, "-m", "fastml.cli", command, *["--kernel", "rnn"][: 2 * (command == "bench")]],
+        [sys.executable, "-P", "-m", "fastml.cli", command, *["--kernel", "rnn"][: 2 * (command == "bench")]],
         env={**os.environ, name: value}, capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 2

@@ -363,7 +363,7 @@ def test_a_limit_of_the_system_leaves_what_was_there(tmp_path):
         "except OSError: print('failed')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "layer")],
+        [sys.executable, "-P", "-c", code, str(tmp_path / "layer")],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.stdout == "failed\n", done.stderr
@@ -386,7 +386,7 @@ def test_save_errors(tmp_path):
 def test_importing_fastml_does_not_import_safetensors():
     code = "import sys, fastml; fastml.LSTM(2, 3); print({'safetensors', 'numba', 'torch'} & set(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert done.stdout == "set()\n", done.stderr

@@ -1,0 +1,26 @@
+"""How this back end compiles: without the GIL, into Numba's cache where one can be written."""
+
+import hashlib
+from pathlib import Path
+
+import numba
+
+_files = sorted(Path(__file__).parent.glob("*.py"))
+SOURCES = hashlib.sha256(b"".join(file.read_bytes() for file in _files)).hexdigest()
+
+
+def compiled(function):
+    """`numba.njit` for what Python calls; cached beside the source, or user-wide where the install is read-only."""
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        dispatcher = numba.njit(cache=True, **options)(function)
+        # Numba stamps its cache with the function's own file and would miss a change in the files that it calls.
+        dispatcher._cache._cache_file._source_stamp = SOURCES
+    except (RuntimeError, AttributeError, OSError):  # no place to write one; or a Numba that stamps in another way
+        return numba.njit(**options)(function)
+    return dispatcher
+
+
+def inlined(function):
+    """`numba.njit` for what only compiled functions call: part of its callers, so it needs no cache of its own."""
+    return numba.njit(forceinline=True, error_model="numpy")(function)

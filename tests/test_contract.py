@@ -1,0 +1,102 @@
+"""What is written is what there is: the table of kernels, the functions' signatures, their docstrings."""
+
+import ast
+import importlib
+import inspect
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import fastml
+from fastml.kernels.table import KERNELS
+
+PUBLIC = {name: getattr(fastml, name) for name in fastml.__all__ if inspect.isfunction(getattr(fastml, name))}
+ROWS = [row.name for row in KERNELS]
+LETTERS = set("TBIH")
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+@pytest.mark.parametrize("backend", fastml.backend.BACKENDS)
+def test_kernel_takes_what_its_row_says(kernel, backend):
+    """The row's inputs and then its outputs, by name, in order; `native` also `isa`, by keyword alone."""
+    row = KERNELS[kernel]
+    reason = fastml.available()[kernel][backend]
+    if reason:
+        pytest.skip(reason)
+    function = getattr(importlib.import_module(f"fastml.kernels.{backend}.{row.family}"), kernel)
+    parameters = inspect.signature(function).parameters
+    by_position = [name for name, p in parameters.items() if p.kind is not p.KEYWORD_ONLY]
+    assert by_position == [*row.inputs, *row.outputs]
+    assert [name for name in parameters if name not in by_position] == (["isa"] if backend == "native" else [])
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+def test_row(kernel):
+    row = KERNELS[kernel]
+    assert row.source and row.name.startswith(row.family)
+    assert set(row.tolerance) == {"float32", "float64"}
+    assert not row.inputs.keys() & row.outputs.keys()
+    for shape in (*row.inputs.values(), *row.outputs.values()):
+        assert shape == "bool" or all(
+            axis[-1] in LETTERS or axis == "T+1" for axis in shape.removeprefix("intp ").split()
+        )
+    for sizes in row.sizes.values():
+        assert row.work(sizes) > 0
+
+
+def test_rows_are_found_by_name():
+    assert len(set(KERNELS.names())) == len(KERNELS) and all(KERNELS[row.name] is row for row in KERNELS)
+
+
+@pytest.mark.parametrize("kernel", ROWS)
+def test_backward_mirrors_forward(kernel):
+    """A gradient for every floating-point argument, in its shape; what was saved goes back in as it came out."""
+    if not kernel.endswith("_backward"):
+        pytest.skip("a forward kernel")
+    back, forth = KERNELS[kernel], KERNELS[kernel.replace("backward", "forward")]
+    differentiable = {name: shape for name, shape in forth.inputs.items() if shape != "bool" and "intp" not in shape}
+    assert back.outputs == {f"d{name}": shape for name, shape in differentiable.items()}
+    known = {**forth.inputs, **forth.outputs, **{f"d{name}": shape for name, shape in forth.outputs.items()}}
+    assert all(known[name] == shape for name, shape in back.inputs.items())
+
+
+def test_public_names():
+    assert not {name for name in fastml.__all__ if not hasattr(fastml, name)}
+    assert {row.name for row in KERNELS if row.family in ("rnn", "gru", "lstm")} <= set(fastml.__all__)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_function_is_annotated(name):
+    signature = inspect.signature(PUBLIC[name])
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_function_is_documented(name):
+    """A one-line summary; every parameter under Parameters, and the sections that apply."""
+    function = PUBLIC[name]
+    lines = inspect.getdoc(function).splitlines()
+    assert lines[0].endswith((".", ":")) and not (lines[1:] and lines[1])
+    sections = {line for line, under in pairwise(lines) if under and set(under) == {"-"}}
+    parameters = inspect.signature(function).parameters
+    if name in ROWS:
+        assert {"Parameters", "Returns", "Raises", "Notes", "References", "Examples"} <= sections
+    if parameters:
+        assert "Parameters" in sections
+        start, end = lines.index("Parameters"), len(lines)
+        described = ", ".join(line.partition(" :")[0] for line in lines[start:end] if " : " in line).split(", ")
+        assert set(parameters) <= set(described)
+
+
+def test_reference_has_no_other_kernels():
+    """Every function of the reference's modules that the table lacks is no kernel."""
+    folder = Path(inspect.getfile(fastml)).parent / "kernels" / "reference"
+    defined = {
+        node.name
+        for path in folder.glob("*.py")
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.endswith(("_forward", "_backward"))
+    }
+    assert defined == {name for name in ROWS if name.endswith(("_forward", "_backward"))}

@@ -1,0 +1,32 @@
+"""The examples in the docstrings run, and say what comes out."""
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import fastml
+
+MODULES = ["fastml", *(found.name for found in pkgutil.walk_packages(fastml.__path__, "fastml."))]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if "__main__" not in name])
+def test_examples(name):
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:  # an adapter's library, an extension that is not built
+        pytest.skip(str(error))
+    failed, _ = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert not failed
+
+
+def test_there_are_examples():
+    """Every kernel's public function has one that was found."""
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    found = {
+        test.name.rpartition(".")[2]
+        for name in ("lstm", "gru", "rnn")
+        for test in finder.find(getattr(importlib.import_module(f"fastml.{name}"), f"{name}_forward"))
+    }
+    assert found == {"lstm_forward", "gru_forward", "rnn_forward"}
