@@ -30,9 +30,9 @@ def flag(name: str, value: Any) -> bool:
 def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> dict[str, np.ndarray | None]:
     """C-contiguous arrays of one dtype in native byte order, copied only where they are not that already.
 
-    float32 and float64 arrays are taken as they are and must agree with each other (and with `dtype` of `source`, where given);
-    Python numbers and lists, and integer and boolean arrays, are cast to that dtype (float64 where nothing sets it).
-    None stays None.
+    float32 and float64 arrays are taken as they are and must agree with each other, and with `dtype`, where `source`
+    sets one. Python numbers and lists, and integer and boolean arrays, are cast to that dtype, float64 where nothing
+    sets it. None stays None.
     """
     found: dict[str, np.ndarray | None] = {}
     for name, value in named.items():
