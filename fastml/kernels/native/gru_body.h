@@ -54,85 +54,62 @@ INLINE void FN(new_state)(const FN(run) * f, const FN(at) * at, intptr_t r, intp
     }
 }
 
-/* Reset after. MR rows from r on, NB blocks of L hidden units from block j on. */
-INLINE void FN(after_tile)(const int MR, const int NB, const FN(run) * f, const FN(at) * at, intptr_t j, intptr_t r) {
-    const intptr_t H = f->H;
-    V acc[MR * NB * 3];
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int b = 0; b < NB; b++) {
-        const REAL *x = at->projected + (r + m) * f->ldp + (j + b) * 3 * L;
-        V *a = acc + (m * NB + b) * 3;
-        a[0] = vload(x), a[1] = vload(x + L), a[2] = vload(f->b_n + (j + b) * L);
-    }
-    FN(accumulate)(acc, MR, NB, 3, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * H * 3 * L, H * 3 * L, 3 * L, H); /* 1 */
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int b = 0; b < NB; b++) {
-        const V *a = acc + (m * NB + b) * 3;
-        V R = FN(sigmoid)(a[0]), z = FN(sigmoid)(a[1]);
-        V n = FN(tanh)(vfma(R, a[2], vload(at->projected + (r + m) * f->ldp + ((j + b) * 3 + 2) * L))); /* 2 */
-        FN(new_state)(f, at, r + m, (j + b) * L, R, z, n, a[2]);
-    }
+/* Reset after: from the sums of the gates to the new state: row r, block j. */
+INLINE void FN(after_cell)(const FN(run) * f, const FN(at) * at, const V *a, V met, intptr_t j, intptr_t r) {
+    V R = FN(sigmoid)(a[0]), z = FN(sigmoid)(a[1]); /* 1 */
+    V n = FN(tanh)(vfma(R, met, vload(at->projected + r * f->ldp + (j * 3 + 2) * L))); /* 2 */
+    FN(new_state)(f, at, r, j * L, R, z, n, met);
 }
 
-/* Reset before, first product: r and z, and the reset state for the second. */
-INLINE void FN(reset_tile)(const int MR, const int NB, const FN(run) * f, const FN(at) * at, intptr_t j, intptr_t r) {
-    const intptr_t H = f->H;
-    V acc[MR * NB * 2];
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int b = 0; b < NB; b++) UNROLL for (int g = 0; g < 2; g++)
-        acc[(m * NB + b) * 2 + g] = vload(at->projected + (r + m) * f->ldp + ((j + b) * 3 + g) * L);
-    FN(accumulate)(acc, MR, NB, 2, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * H * 2 * L, H * 2 * L, 2 * L, H); /* 1 */
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int b = 0; b < NB; b++) {
-        const V *a = acc + (m * NB + b) * 2;
-        intptr_t place = (r + m) * f->ldh + (j + b) * L;
-        V R = FN(sigmoid)(a[0]);
-        vstore(f->rh + place, R * vload(at->h_in + place));
-        vstore(f->z + place, FN(sigmoid)(a[1]));
-        if (f->p->gates)
-            FN(store_tail)((REAL *)f->p->gates + at->saved_rows[r + m] * 4 * H + (j + b) * L, R, H - (j + b) * L);
-    }
+/* Reset before, after the first product: r, z, and the reset state for the second. */
+INLINE void FN(reset_cell)(const FN(run) * f, const FN(at) * at, const V *a, intptr_t j, intptr_t r) {
+    intptr_t unit = j * L, place = r * f->ldh + unit;
+    V R = FN(sigmoid)(a[0]); /* 1 */
+    vstore(f->rh + place, R * vload(at->h_in + place));
+    vstore(f->z + place, FN(sigmoid)(a[1]));
+    if (f->p->gates) FN(store_tail)((REAL *)f->p->gates + at->saved_rows[r] * 4 * f->H + unit, R, f->H - unit);
 }
 
-/* Reset before, second product: the candidate and the new state. */
-INLINE void FN(candidate_tile)(const int MR, const int NV, const FN(run) * f, const FN(at) * at, intptr_t j, intptr_t r) {
-    const fm_pass *p = f->p;
-    const intptr_t H = f->H;
-    V acc[MR * NV];
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++)
-        acc[m * NV + v] = vload(at->projected + (r + m) * f->ldp + ((j + v) * 3 + 2) * L);
-    FN(accumulate)(acc, MR, 1, NV, f->rh + r * f->ldh, f->ldh, 1, f->w_n + j * H * L, 0, NV * L, H);
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, place = (r + m) * f->ldh + unit;
-        V R = FN(zero)();
-        if (p->gates) R = FN(load_tail)((const REAL *)p->gates + at->saved_rows[r + m] * 4 * H + unit, H - unit);
-        FN(new_state)(f, at, r + m, unit, R, vload(f->z + place), FN(tanh)(acc[m * NV + v]), vload(at->h_in + place)); /* 2 */
-    }
+/* Reset before, after the second product: the candidate and the new state. */
+INLINE void FN(candidate_cell)(const FN(run) * f, const FN(at) * at, V a, intptr_t j, intptr_t r) {
+    const REAL *gates = f->p->gates;
+    intptr_t unit = j * L, place = r * f->ldh + unit;
+    V R = gates ? FN(load_tail)(gates + at->saved_rows[r] * 4 * f->H + unit, f->H - unit) : vset1(0);
+    FN(new_state)(f, at, r, unit, R, vload(f->z + place), FN(tanh)(a), vload(at->h_in + place)); /* 2 */
 }
 
 static void FN(step)(const FN(run) * f, const FN(at) * at) {
-    const int after = f->p->option;
+    const intptr_t H = f->H, gates = f->p->option ? 3 : 2, group = H * gates * L;
+    FN(sums) start, sums;
     for (intptr_t i = 0, nb; i < f->blocks; i += nb) {
-        nb = at->n <= 2 && f->blocks - i > 1 ? 2 : 1; /* one or two rows: two blocks hide the latency of the chains */
+        nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
         intptr_t j = at->backwards ? f->blocks - i - nb : i;
-#define AFTER(MR, NV) FN(after_tile)(MR, 1, f, at, j, r)
-#define BEFORE(MR, NV) FN(reset_tile)(MR, 1, f, at, j, r)
-        if (nb == 2) {
-            if (after && at->n == 1) FN(after_tile)(1, 2, f, at, j, 0);
-            else if (after) FN(after_tile)(2, 2, f, at, j, 0);
-            else if (at->n == 1) FN(reset_tile)(1, 2, f, at, j, 0);
-            else FN(reset_tile)(2, 2, f, at, j, 0);
-        } else if (after) {
-            FM_EACH_TILE(0, at->n, ROWS_MAX(3), r, m) { FM_ROWS(m, 3, AFTER) }
-        } else {
-            FM_EACH_TILE(0, at->n, ROWS_MAX(2), r, m) { FM_ROWS(m, 2, BEFORE) }
+        FM_EACH_TILE(0, at->n, ROWS_MAX(gates), r, m) {
+            for (intptr_t c = 0; c < m * nb; c++) { /* the sums of x, but for the candidate, which x meets after h */
+                const REAL *x = at->projected + (r + c / nb) * f->ldp + (j + c % nb) * 3 * L;
+                start.v[c * gates] = vload(x);
+                start.v[c * gates + 1] = vload(x + L);
+                if (gates == 3) start.v[c * gates + 2] = vload(f->b_n + (j + c % nb) * L);
+            }
+            FN(tile) *tile = nb == 2 ? FN(pairs)[gates] : FN(tiles)[gates][m];
+            tile((REAL *)start.v, gates * L, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group, gates * L, H,
+                 (REAL *)sums.v, gates * L); /* 1 */
+            for (intptr_t c = 0; c < m * nb; c++) {
+                const V *a = sums.v + c * gates;
+                if (gates == 3) FN(after_cell)(f, at, a, a[2], j + c % nb, r + c / nb);
+                else FN(reset_cell)(f, at, a, j + c % nb, r + c / nb);
+            }
         }
-#undef AFTER
-#undef BEFORE
     }
-    if (after) return;
+    if (f->p->option) return;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
-#define CALL(MR, NV) FN(candidate_tile)(MR, NV, f, at, j, r)
-            FM_TILE(m, nv, CALL)
-#undef CALL
+            for (intptr_t c = 0; c < m * nv; c++)
+                start.v[c] = vload(at->projected + (r + c / nv) * f->ldp + ((j + c % nv) * 3 + 2) * L);
+            FN(tiles)[nv][m]((REAL *)start.v, nv * L, f->rh + r * f->ldh, f->ldh, 1, f->w_n + j * H * L, 0, nv * L, H,
+                             (REAL *)sums.v, nv * L);
+            for (intptr_t c = 0; c < m * nv; c++) FN(candidate_cell)(f, at, sums.v[c], j + c % nv, r + c / nv);
         }
     }
 }
@@ -149,72 +126,67 @@ static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
     }
 }
 
-/* Everything that follows from dh alone; with the reset after the product, that is all. */
-INLINE void FN(back_tile)(const int MR, const int NV, const FN(back) * f, const FN(back_at) * at, intptr_t j, intptr_t r) {
+/* Everything that follows from dh alone; with the reset after the product, that is all. Rank r of the panel, block j. */
+INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, intptr_t j, intptr_t r) {
     const fm_pass *p = f->p;
-    const intptr_t H = f->H;
     const FN(chunk) *chunk = at->chunk;
-    V acc[MR * NV];
-    FN(dh_sums)(acc, MR, NV, f, f->carry, at->dah_next, j, r, at->step);
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, left = H - unit, row = at->first + r + m * at->step;
-        const REAL *saved = (const REAL *)p->gates + chunk->saved_rows[row] * 4 * H + unit;
-        V dh = acc[m * NV + v] + FN(load_tail)((const REAL *)p->dy + chunk->time_rows[row] * H + unit, left);
-        V R = FN(load_tail)(saved, left), z = FN(load_tail)(saved + H, left), n = FN(load_tail)(saved + 2 * H, left);
-        V one = vset1(1);
-        V dz = (dh * (vload(chunk->hs + row * f->ldh + unit) - n)) * (z * (one - z)); /* 3 */
-        V dn = (dh * (one - z)) * (one - n * n);                                      /* 2 */
-        REAL *da = chunk->da + row * f->ldd + (j + v) * 3 * L;
-        vstore(f->carry + (r + m * at->step) * f->ldh + unit, dh * z);
-        vstore(da + L, dz);
-        vstore(da + 2 * L, dn);
-        if (p->option) {
-            V dr = (dn * FN(load_tail)(saved + 3 * H, left)) * (R * (one - R)); /* 1 */
-            REAL *dah = chunk->dah + row * f->ldd + (j + v) * 3 * L;
-            vstore(da, dr);
-            vstore(dah, dr);
-            vstore(dah + L, dz);
-            vstore(dah + 2 * L, dn * R);
-        } else {
-            vstore(chunk->dah + row * f->ldd + ((j + v) * 2 + 1) * L, dz);
-            vstore(chunk->dn + row * f->ldh + unit, dn);
-        }
+    const intptr_t H = f->H, unit = j * L, left = H - unit, row = at->first + r;
+    const REAL *saved = (const REAL *)p->gates + chunk->saved_rows[row] * 4 * H + unit;
+    V dh = sum + FN(load_tail)((const REAL *)p->dy + chunk->time_rows[row] * H + unit, left);
+    V R = FN(load_tail)(saved, left), z = FN(load_tail)(saved + H, left), n = FN(load_tail)(saved + 2 * H, left);
+    V one = vset1(1);
+    V dz = (dh * (vload(chunk->hs + row * f->ldh + unit) - n)) * (z * (one - z)); /* 3 */
+    V dn = (dh * (one - z)) * (one - n * n);                                      /* 2 */
+    REAL *da = chunk->da + row * f->ldd + j * 3 * L;
+    vstore(f->carry + r * f->ldh + unit, dh * z);
+    vstore(da + L, dz);
+    vstore(da + 2 * L, dn);
+    if (p->option) {
+        V dr = (dn * FN(load_tail)(saved + 3 * H, left)) * (R * (one - R)); /* 1 */
+        REAL *dah = chunk->dah + row * f->ldd + j * 3 * L;
+        vstore(da, dr);
+        vstore(dah, dr);
+        vstore(dah + L, dz);
+        vstore(dah + 2 * L, dn * R);
+    } else {
+        vstore(chunk->dah + row * f->ldd + (j * 2 + 1) * L, dz);
+        vstore(chunk->dn + row * f->ldh + unit, dn);
     }
 }
 
-/* Reset before: the candidate's gradient goes through its own product to the reset gate and the state. */
-INLINE void FN(through_tile)(const int MR, const int NV, const FN(back) * f, const FN(back_at) * at, intptr_t j, intptr_t r) {
-    const fm_pass *p = f->p;
-    const intptr_t H = f->H, K = f->blocks * L;
+/* Reset before: what reaches r * h through the candidate's product goes on to the reset gate and the state. */
+INLINE void FN(through_cell)(const FN(back) * f, const FN(back_at) * at, V through, intptr_t j, intptr_t r) {
     const FN(chunk) *chunk = at->chunk;
-    V acc[MR * NV];
-    UNROLL for (int i = 0; i < MR * NV; i++) acc[i] = FN(zero)();
-    FN(accumulate)(acc, MR, 1, NV, chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0, NV * L, K); /* 2 */
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L, row = at->first + r + m * at->step;
-        V R = FN(load_tail)((const REAL *)p->gates + chunk->saved_rows[row] * 4 * H + unit, H - unit);
-        V h = vload(chunk->hs + row * f->ldh + unit), through = acc[m * NV + v];
-        V dr = (through * h) * (R * (vset1(1) - R)); /* 1 */
-        REAL *carry = f->carry + (r + m * at->step) * f->ldh + unit;
-        vstore(carry, vfma(through, R, vload(carry)));
-        vstore(chunk->da + row * f->ldd + (j + v) * 3 * L, dr);
-        vstore(chunk->dah + row * f->ldd + (j + v) * 2 * L, dr);
-        vstore(chunk->rh + row * f->ldh + unit, R * h);
-    }
+    const intptr_t H = f->H, unit = j * L, row = at->first + r;
+    V R = FN(load_tail)((const REAL *)f->p->gates + chunk->saved_rows[row] * 4 * H + unit, H - unit);
+    V h = vload(chunk->hs + row * f->ldh + unit);
+    V dr = (through * h) * (R * (vset1(1) - R)); /* 1 */
+    REAL *carry = f->carry + r * f->ldh + unit;
+    vstore(carry, vfma(through, R, vload(carry)));
+    vstore(chunk->da + row * f->ldd + j * 3 * L, dr);
+    vstore(chunk->dah + row * f->ldd + j * 2 * L, dr);
+    vstore(chunk->rh + row * f->ldh + unit, R * h);
 }
 
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
-#define BACK(MR, NV) FN(back_tile)(MR, NV, f, at, j, worker + i * at->step)
-#define THROUGH(MR, NV) FN(through_tile)(MR, NV, f, at, j, worker + i * at->step)
+    const intptr_t K = f->blocks * L;
+    FN(sums) sums;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) { FM_TILE(m, nv, BACK) }
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
+            intptr_t r = worker + i * at->step;
+            FN(dh_sums)(&sums, f, f->carry, at->dah_next, j, nv, r, m, at->step);
+            for (intptr_t c = 0; c < m * nv; c++) FN(back_cell)(f, at, sums.v[c], j + c % nv, r + c / nv * at->step);
+        }
     }
     if (f->p->option) return;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) { FM_TILE(m, nv, THROUGH) }
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
+            intptr_t r = worker + i * at->step;
+            FN(tiles)[nv][m](0, 0, at->chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0,
+                             nv * L, K, (REAL *)sums.v, nv * L); /* 2 */
+            for (intptr_t c = 0; c < m * nv; c++) FN(through_cell)(f, at, sums.v[c], j + c % nv, r + c / nv * at->step);
+        }
     }
-#undef BACK
-#undef THROUGH
 }

@@ -14,6 +14,7 @@
 #else
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
+#define NOINLINE __attribute__((noinline))
 #define INLINE static inline __attribute__((always_inline, unused))
 
 #if FM_X86

@@ -1,9 +1,12 @@
 /* Matrix products by register tiles, over weights packed so that a tile reads them as one stream.
  *
- * Every product here is rows times packed columns. A tile holds MR rows by NB blocks of NV vectors in registers and runs
+ * Every product here is rows times packed columns. A tile holds MR rows by NB groups of NV vectors in registers and runs
  * over k once; each output is one chain of multiply-adds in the order of k, whatever the tile's shape, so results do not
- * depend on how rows are cut into tiles or handed to workers. At 6 x 4 vectors the loop runs at the peak of the
- * multiply-add units; k is not unrolled (measured: no gain).
+ * depend on how rows are cut into tiles or handed to workers.
+ *
+ * Tiles are functions of their own and leave their sums in memory. Inlined into the steps, gcc 12 spilled accumulators
+ * inside the loop over k: the steps ran at 60 % of the speed of the bare tile. Alone, 6 x 4 vectors of AVX-512 run at
+ * 250 GFLOP/s on a core whose peak is 256; the sums' way through memory is 2 loads and stores per K multiply-adds.
  *
  * Packed columns: vectors of L columns in groups; a group of NV vectors starting at vector v lies at v * K * L as
  * [K][NV][L]. Columns of gates: a group is one block of L hidden units with all its gates, [H/L][K][G][L], so that a
@@ -13,37 +16,80 @@
 #undef GROUP
 #undef GATE_GROUP
 #undef ROWS_MAX
-#undef FM_ROWS_CASE
-#undef FM_ROWS
-#undef FM_TILE
+#undef FM_TILE_ARGUMENTS
+#undef FM_DEFINE_TILE
 #undef FM_EACH_TILE
 
 #define GROUP(left) ((left) >= 4 ? 4 : (left) >= 2 ? 2 : 1)
-#define GATE_GROUP(left) (FM_GATES > 1 ? FM_GATES : GROUP(left))
+#define GATE_GROUP(gates, left) ((gates) > 1 ? (gates) : GROUP(left))
 #define ROWS_MAX(nv) ((nv) == 4 ? ROWS4 : (nv) == 3 ? ROWS3 : 6)
 
-/* CALL(MR, NV) with constants, for a run-time m and nv. */
-#define FM_ROWS_CASE(MR, NV, CALL)                                                                                     \
-    case MR:                                                                                                           \
-        if (MR <= ROWS_MAX(NV)) CALL(MR, NV);                                                                          \
-        break;
-#define FM_ROWS(m, NV, CALL)                                                                                           \
-    switch (m) {                                                                                                       \
-        FM_ROWS_CASE(1, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(2, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(3, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(4, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(5, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(6, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(7, NV, CALL)                                                                                      \
-        FM_ROWS_CASE(8, NV, CALL)                                                                                      \
+/* out[m][v] = init[m][v] (0 if NULL) + sum over k of a[m * lda + k * inca] * w[k * ldw + v * L ...], rows of init and out
+ * ldi and ldo apart; group b of NB reads w + b * next and lies behind the group before in init and out. */
+#define FM_TILE_ARGUMENTS                                                                                              \
+    const REAL *init, intptr_t ldi, const REAL *a, intptr_t lda, intptr_t inca, const REAL *w, intptr_t next,          \
+        intptr_t ldw, intptr_t K, REAL *out, intptr_t ldo
+
+INLINE void FN(tile_body)(const int MR, const int NB, const int NV, FM_TILE_ARGUMENTS) {
+    V acc[MR * NB * NV];
+    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int i = 0; i < NB * NV; i++)
+        acc[m * NB * NV + i] = init ? vload(init + m * ldi + i * L) : vset1(0);
+    for (intptr_t k = 0; k < K; k++) {
+        UNROLL for (int m = 0; m < MR; m++) {
+            V x = vset1(a[m * lda]);
+            UNROLL for (int b = 0; b < NB; b++) UNROLL for (int v = 0; v < NV; v++) {
+                V *to = acc + (m * NB + b) * NV + v;
+                *to = vfma(x, vload(w + b * next + v * L), *to);
+            }
+        }
+        a += inca;
+        w += ldw;
     }
-#define FM_TILE(m, nv, CALL)                                                                                           \
-    switch (nv) {                                                                                                      \
-    case 1: FM_ROWS(m, 1, CALL) break;                                                                                 \
-    case 2: FM_ROWS(m, 2, CALL) break;                                                                                 \
-    case 4: FM_ROWS(m, 4, CALL) break;                                                                                 \
+    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int i = 0; i < NB * NV; i++)
+        vstore(out + m * ldo + i * L, acc[m * NB * NV + i]);
+}
+
+typedef void FN(tile)(FM_TILE_ARGUMENTS);
+
+#define FM_DEFINE_TILE(MR, NB, NV)                                                                                     \
+    static NOINLINE void FN(tile_##MR##_##NB##_##NV)(FM_TILE_ARGUMENTS) {                                              \
+        FN(tile_body)(MR, NB, NV, init, ldi, a, lda, inca, w, next, ldw, K, out, ldo);                                 \
     }
+FM_DEFINE_TILE(1, 1, 1) FM_DEFINE_TILE(2, 1, 1) FM_DEFINE_TILE(3, 1, 1)
+FM_DEFINE_TILE(4, 1, 1) FM_DEFINE_TILE(5, 1, 1) FM_DEFINE_TILE(6, 1, 1)
+FM_DEFINE_TILE(1, 1, 2) FM_DEFINE_TILE(2, 1, 2) FM_DEFINE_TILE(3, 1, 2)
+FM_DEFINE_TILE(4, 1, 2) FM_DEFINE_TILE(5, 1, 2) FM_DEFINE_TILE(6, 1, 2)
+FM_DEFINE_TILE(1, 1, 3) FM_DEFINE_TILE(2, 1, 3) FM_DEFINE_TILE(3, 1, 3) FM_DEFINE_TILE(4, 1, 3)
+FM_DEFINE_TILE(1, 1, 4) FM_DEFINE_TILE(2, 1, 4) FM_DEFINE_TILE(3, 1, 4)
+#if ROWS4 == 6
+FM_DEFINE_TILE(5, 1, 3) FM_DEFINE_TILE(6, 1, 3) FM_DEFINE_TILE(7, 1, 3) FM_DEFINE_TILE(8, 1, 3)
+FM_DEFINE_TILE(4, 1, 4) FM_DEFINE_TILE(5, 1, 4) FM_DEFINE_TILE(6, 1, 4)
+#endif
+FM_DEFINE_TILE(1, 2, 2) FM_DEFINE_TILE(1, 2, 3) FM_DEFINE_TILE(1, 2, 4)
+
+#define T(MR, NB, NV) FN(tile_##MR##_##NB##_##NV)
+/* By vectors of a group and rows, both from 1. */
+static FN(tile) *const FN(tiles)[5][9] = {
+    {0},
+    {0, T(1, 1, 1), T(2, 1, 1), T(3, 1, 1), T(4, 1, 1), T(5, 1, 1), T(6, 1, 1)},
+    {0, T(1, 1, 2), T(2, 1, 2), T(3, 1, 2), T(4, 1, 2), T(5, 1, 2), T(6, 1, 2)},
+#if ROWS4 == 6
+    {0, T(1, 1, 3), T(2, 1, 3), T(3, 1, 3), T(4, 1, 3), T(5, 1, 3), T(6, 1, 3), T(7, 1, 3), T(8, 1, 3)},
+    {0, T(1, 1, 4), T(2, 1, 4), T(3, 1, 4), T(4, 1, 4), T(5, 1, 4), T(6, 1, 4)},
+#else
+    {0, T(1, 1, 3), T(2, 1, 3), T(3, 1, 3), T(4, 1, 3)},
+    {0, T(1, 1, 4), T(2, 1, 4), T(3, 1, 4)},
+#endif
+};
+/* One row alone times two groups: 8 chains of multiply-adds, which hide their latency. */
+static FN(tile) *const FN(pairs)[5] = {0, 0, T(1, 2, 2), T(1, 2, 3), T(1, 2, 4)};
+#undef T
+
+/* Room for the sums of any tile. */
+#define FM_SUMS 32
+typedef struct {
+    V v[FM_SUMS];
+} FN(sums);
 
 /* Cuts rows [from, to) into the fewest tiles of at most `most` rows, evenly (32 as 6 6 5 5 5 5); r begins, m is the
  * height. */
@@ -51,110 +97,45 @@
     for (intptr_t r = (from), m = 0, tiles = ((to) - (from) + (most) - 1) / (most);                                    \
          tiles > 0 && (m = ((to) - r + tiles - 1) / tiles, 1); r += m, tiles--)
 
-/* acc[m][b][v] += sum over k of a[m * lda + k * inca] * w[b * wblock + k * ldw + v * L ...] */
-INLINE void FN(accumulate)(V *acc, const int MR, const int NB, const int NV, const REAL *a, intptr_t lda, intptr_t inca,
-                           const REAL *w, intptr_t wblock, intptr_t ldw, intptr_t K) {
-    for (intptr_t k = 0; k < K; k++) {
-        UNROLL for (int m = 0; m < MR; m++) {
-            V x = vset1(a[m * lda]);
-            UNROLL for (int b = 0; b < NB; b++) UNROLL for (int v = 0; v < NV; v++) {
-                V *to = acc + (m * NB + b) * NV + v;
-                *to = vfma(x, vload(w + b * wblock + v * L), *to);
-            }
-        }
-        a += inca;
-        w += ldw;
-    }
-}
-
-INLINE V FN(zero)(void) { return vset1(0); }
-
-/* ---- out[r][v] = bias[v] + a[r] . w, rows [from, to), `vectors` columns of gates */
-
-INLINE void FN(project_tile)(const int MR, const int NV, const REAL *a, intptr_t lda, intptr_t K, const REAL *w,
-                             const REAL *bias, REAL *out, intptr_t ldo) {
-    V acc[MR * NV];
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) acc[m * NV + v] = vload(bias + v * L);
-    FN(accumulate)(acc, MR, 1, NV, a, lda, 1, w, 0, NV * L, K);
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++)
-        vstore(out + m * ldo + v * L, acc[m * NV + v]);
-}
-
+/* out[r] = bias + a[r] . w for all rows, `vectors` columns of gates. */
 static void FN(project)(intptr_t rows, const REAL *a, intptr_t lda, intptr_t K, const REAL *w, const REAL *bias,
                         REAL *out, intptr_t ldo, intptr_t vectors) {
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = GATE_GROUP(vectors - v);
-        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m) {
-#define CALL(MR, NV) FN(project_tile)(MR, NV, a + r * lda, lda, K, w + v * K * L, bias + v * L, out + r * ldo + v * L, ldo)
-#if FM_GATES > 1
-            FM_ROWS(m, FM_GATES, CALL)
-#else
-            FM_TILE(m, nv, CALL)
-#endif
-#undef CALL
-        }
+        nv = GATE_GROUP(FM_GATES, vectors - v);
+        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
+            FN(tiles)[nv][m](bias + v * L, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, out + r * ldo + v * L, ldo);
     }
 }
 
-/* ---- the rows of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N */
-
-INLINE void FN(scatter_tile)(const int MR, const int NV, const REAL *a, intptr_t lda, intptr_t K, const REAL *w, REAL *out,
-                             const intptr_t *at, intptr_t N, intptr_t column) {
-    V acc[MR * NV];
-    UNROLL for (int i = 0; i < MR * NV; i++) acc[i] = FN(zero)();
-    FN(accumulate)(acc, MR, 1, NV, a, lda, 1, w, 0, NV * L, K);
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t n = column + v * L;
-        FN(store_tail)(out + at[m] * N + n, acc[m * NV + v], N - n);
-    }
-}
-
+/* Rows [from, to) of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N. */
 static void FN(scatter)(intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K, const REAL *w, REAL *out,
                         const intptr_t *at, intptr_t N) {
-    intptr_t vectors = (N + L - 1) / L;
+    FN(sums) sums;
+    const intptr_t vectors = (N + L - 1) / L;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GROUP(vectors - v);
         FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
-#define CALL(MR, NV) FN(scatter_tile)(MR, NV, a + r * lda, lda, K, w + v * K * L, out, at + r, N, v * L)
-            FM_TILE(m, nv, CALL)
-#undef CALL
+            FN(tiles)[nv][m](0, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, (REAL *)sums.v, nv * L);
+            for (intptr_t i = 0; i < m; i++)
+                for (intptr_t c = 0; c < nv; c++)
+                    FN(store_tail)(out + at[r + i] * N + (v + c) * L, sums.v[i * nv + c], N - (v + c) * L);
         }
     }
 }
 
-/* ---- gradient of weights: c[n][v] += sum over rows k of a[k][n] * da[k][v], columns n in [from, to).
- * The gradient of the gates is the vector operand, the input or state the broadcast one. Each call sums its own rows
- * first and then adds to c: sums of sums lose less than one long chain. */
-
-INLINE void FN(outer_tile)(const int MR, const int NV, const REAL *a, intptr_t lda, const REAL *da, intptr_t ldd,
-                           intptr_t rows, REAL *c, intptr_t ldc) {
-    V acc[MR * NV];
-    UNROLL for (int i = 0; i < MR * NV; i++) acc[i] = FN(zero)();
-    FN(accumulate)(acc, MR, 1, NV, a, 1, lda, da, 0, ldd, rows);
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        REAL *to = c + m * ldc + v * L;
-        vstore(to, vload(to) + acc[m * NV + v]);
-    }
-}
-
-/* `vectors` columns of da, each group of which owns c[N][NV][L] at c + v * N * L. */
-INLINE void FN(outer_groups)(const int gates, intptr_t from, intptr_t to, intptr_t N, const REAL *a, intptr_t lda,
-                             const REAL *da, intptr_t ldd, intptr_t rows, REAL *c, intptr_t vectors) {
+/* Gradient of weights: c[n][v] += sum over rows k of a[k][n] * da[k][v], columns n in [from, to). `vectors` columns of da,
+ * each group of which owns c[N][NV][L] at c + v * N * L. The gradient of the gates is the vector operand, the input or
+ * state the broadcast one. Each call sums its own rows first and then adds to c: sums of sums lose less than one long
+ * chain. */
+static void FN(outer)(const int gates, intptr_t from, intptr_t to, intptr_t N, const REAL *a, intptr_t lda, const REAL *da,
+                      intptr_t ldd, intptr_t rows, REAL *c, intptr_t vectors) {
+    FN(sums) sums;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = gates > 1 ? gates : GROUP(vectors - v);
+        nv = GATE_GROUP(gates, vectors - v);
         FM_EACH_TILE(from, to, ROWS_MAX(nv), n, m) {
-#define CALL(MR, NV)                                                                                                   \
-    FN(outer_tile)(MR, NV, a + n, lda, da + v * L, ldd, rows, c + v * N * L + n * NV * L, NV * L)
-            if (gates == 3) {
-                FM_ROWS(m, 3, CALL)
-            } else if (gates == 2) {
-                FM_ROWS(m, 2, CALL)
-            } else if (gates == 4) {
-                FM_ROWS(m, 4, CALL)
-            } else {
-                FM_TILE(m, nv, CALL)
-            }
-#undef CALL
+            FN(tiles)[nv][m](0, 0, a + n, 1, lda, da + v * L, 0, ldd, rows, (REAL *)sums.v, nv * L);
+            REAL *sum = c + v * N * L + n * nv * L;
+            for (intptr_t i = 0; i < m * nv; i++) vstore(sum + i * L, vload(sum + i * L) + sums.v[i]);
         }
     }
 }
@@ -172,7 +153,7 @@ static void FN(pack_gates)(const int gates, const REAL *w, intptr_t H, intptr_t 
                            intptr_t workers) {
     intptr_t vectors = (H + L - 1) / L * gates;
     for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
-        nv = gates > 1 ? gates : GROUP(vectors - v);
+        nv = GATE_GROUP(gates, vectors - v);
         if (group % workers != worker) continue;
         for (intptr_t i = 0; i < nv; i++) {
             REAL *to = packed + v * K * L + i * L;
@@ -218,7 +199,7 @@ static void FN(pack_bias)(const int gates, const REAL *a, const REAL *b, intptr_
 static void FN(unpack_gates)(const int gates, const REAL *c, intptr_t H, intptr_t N, REAL *dw, intptr_t from, intptr_t to) {
     intptr_t vectors = (H + L - 1) / L * gates;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = gates > 1 ? gates : GROUP(vectors - v);
+        nv = GATE_GROUP(gates, vectors - v);
         for (intptr_t i = 0; i < nv; i++)
             for (intptr_t l = 0; l < L; l++) {
                 intptr_t row = FN(gate_row)(gates, H, v + i, l);
@@ -231,7 +212,7 @@ static void FN(unpack_gates)(const int gates, const REAL *c, intptr_t H, intptr_
 /* Gradient of a bias: sum[v] += the rows of da, vectors [from, to). */
 static void FN(add_rows)(const REAL *da, intptr_t ldd, intptr_t rows, REAL *sum, intptr_t from, intptr_t to) {
     for (intptr_t v = from; v < to; v++) {
-        V acc = FN(zero)();
+        V acc = vset1(0);
         for (intptr_t k = 0; k < rows; k++) acc += vload(da + k * ldd + v * L);
         vstore(sum + v * L, vload(sum + v * L) + acc);
     }

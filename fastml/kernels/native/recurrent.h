@@ -237,36 +237,28 @@ static size_t FN(backward_scratch)(const fm_pass *p, intptr_t rows, FN(back) * f
 static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers);
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to);
 
-/* acc = what reaches h: `init` (rows of carry, or none), then the product with the step after. The upstream gradient is
- * added by the cell, last, so that a sequence that is cut and carried on sums in the same order. */
-INLINE void FN(dh_sums)(V *acc, const int MR, const int NV, const FN(back) * f, const REAL *init, const REAL *dah,
-                        intptr_t j, intptr_t r, intptr_t step) {
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++)
-        acc[m * NV + v] = init ? vload(init + (r + m * step) * f->ldh + (j + v) * L) : FN(zero)();
+/* sums = what reaches h of m own ranks from r on: `init` (rows of carry, or none), then the product with the step after.
+ * The upstream gradient is added by the cell, last, so that a sequence that is cut and carried on sums in the same order.
+ */
+INLINE void FN(dh_sums)(FN(sums) * sums, const FN(back) * f, const REAL *init, const REAL *dah, intptr_t j, intptr_t nv,
+                        intptr_t r, intptr_t m, intptr_t step) {
     intptr_t K = f->hvectors * L;
-    if (dah) FN(accumulate)(acc, MR, 1, NV, dah + r * f->ldd, step * f->ldd, 1, f->w_hh + j * K * L, 0, NV * L, K);
+    FN(tiles)[nv][m](init ? init + r * f->ldh + j * L : 0, step * f->ldh, dah + r * f->ldd, step * f->ldd, 1,
+                     f->w_hh + j * K * L, 0, nv * L, dah ? K : 0, (REAL *)sums->v, nv * L);
 }
 
-/* Gradient of the initial states of own ranks below `to`, whose first step's dah is given. */
-INLINE void FN(dh0_tile)(const int MR, const int NV, const FN(back) * f, const REAL *init, const REAL *dah, intptr_t j,
-                         intptr_t r, intptr_t step, const intptr_t *order) {
-    V acc[MR * NV];
-    FN(dh_sums)(acc, MR, NV, f, init, dah, j, r, step);
-    UNROLL for (int m = 0; m < MR; m++) UNROLL for (int v = 0; v < NV; v++) {
-        intptr_t unit = (j + v) * L;
-        FN(store_tail)((REAL *)f->p->dh0 + order[r + m * step] * f->H + unit, acc[m * NV + v], f->H - unit);
-    }
-}
-
+/* Gradient of the initial states of the first `to` own ranks, whose first step's dah is given. */
 static void FN(dh0)(const FN(back) * f, const REAL *dah, const intptr_t *order, intptr_t worker, intptr_t workers,
                     intptr_t to) {
-    const REAL *init = FM_CARRY ? f->carry : 0;
+    FN(sums) sums;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
         FM_EACH_TILE(0, to, ROWS_MAX(nv), i, m) {
-#define CALL(MR, NV) FN(dh0_tile)(MR, NV, f, init, dah, j, worker + i * workers, workers, order)
-            FM_TILE(m, nv, CALL)
-#undef CALL
+            FN(dh_sums)(&sums, f, FM_CARRY ? f->carry : 0, dah, j, nv, worker + i * workers, m, workers);
+            for (intptr_t c = 0; c < m * nv; c++) {
+                intptr_t unit = (j + c % nv) * L, rank = worker + (i + c / nv) * workers;
+                FN(store_tail)((REAL *)f->p->dh0 + order[rank] * f->H + unit, sums.v[c], f->H - unit);
+            }
         }
     }
 }
@@ -278,13 +270,13 @@ static void FN(chunk_gradients)(FN(back) * f, const FN(chunk) * c, intptr_t rows
     FN(scatter)(fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd, f->vectors * L, f->w_ih,
                 p->dx, c->time_rows, I);
     intptr_t from = fm_share(I, worker, workers), to = fm_share(I, worker + 1, workers);
-    FN(outer_groups)(FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
+    FN(outer)(FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
     from = fm_share(H, worker, workers), to = fm_share(H, worker + 1, workers);
     if (FM_SPLIT && !p->option) {
-        FN(outer_groups)(2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
-        FN(outer_groups)(1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks);
+        FN(outer)(2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
+        FN(outer)(1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks);
     } else
-        FN(outer_groups)(FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors);
+        FN(outer)(FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors);
     from = fm_share(f->vectors, worker, workers), to = fm_share(f->vectors, worker + 1, workers);
     FN(add_rows)(c->da, ldd, rows, f->db, from, to);
     if (FM_SPLIT && p->option) FN(add_rows)(c->dah, ldd, rows, f->dbh, from, to);
