@@ -171,8 +171,7 @@ INLINE void FN(through_cell)(const FN(back) * f, const FN(back_at) * at, V throu
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
     const intptr_t K = f->blocks * L;
     FN(sums) sums;
-    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
-        nv = GROUP(f->blocks - j);
+    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
             FN(dh_sums)(&sums, f, f->carry, at->dah_next, j, nv, r, m, at->step);
@@ -180,8 +179,7 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
         }
     }
     if (f->p->option) return;
-    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
-        nv = GROUP(f->blocks - j);
+    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
             FN(tiles)[nv][m](0, 0, at->chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0,

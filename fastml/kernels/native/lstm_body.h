@@ -87,8 +87,7 @@ INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, int
 
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
     FN(sums) sums;
-    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
-        nv = GROUP(f->blocks - j);
+    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
             FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, at->dah_next, j, nv, r, m, at->step); /* 1 */

@@ -195,6 +195,7 @@ typedef struct {
     FN(chunk) * chunk;
     intptr_t step;        /* from one own rank to the next */
     intptr_t first;       /* the step's first row in the chunk */
+    int backwards;        /* walk the columns from the last to the first */
     const REAL *dah_next; /* rows of the step after (in processing), or NULL for sequences whose last step this is */
 } FN(back_at);
 
@@ -381,7 +382,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 while (running < n && p->lengths[order[running]] >= s) running++;
                 if (rows + running > rows_most) break;
                 intptr_t middle = FN(own)(after, worker, workers), end = FN(own)(running, worker, workers);
-                FN(back_at) at = {chunk, workers, rows, dah_next};
+                FN(back_at) at = {chunk, workers, rows, s & 1, dah_next};
                 FN(back_rows)(&f, &at, order, worker, s - 1, 0, middle);
                 at.dah_next = 0;
                 FN(final_gradients)(&f, order, worker, workers, middle, end);
