@@ -161,6 +161,7 @@ def _with_blas_limit(function: Callable[..., None], *arguments: Any) -> None:
 _isa_block: ContextVar[str | None] = ContextVar("fastml_isa", default=None)
 
 
+@cache
 def rungs() -> tuple[str, ...]:
     """The ISA rungs of `native` that this CPU can run, slowest first; empty where `native` is not built."""
     try:

@@ -1,5 +1,6 @@
 """Validation, before a kernel sees anything. Messages name the argument, and the axis letter that disagrees."""
 
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -61,12 +62,18 @@ def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> 
     }
 
 
+@cache
+def _axes(axes: str) -> tuple[list[tuple[int, str]], str]:
+    """ "4H I" → [(4, "H"), (1, "I")] and "(4H, I)"."""
+    parts = axes.split()
+    return [(int(part[:-1] or 1), part[-1]) for part in parts], f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
 def shape(name: str, array: np.ndarray, axes: str, sizes: dict[str, tuple[int, str]]) -> None:
     """Check `array` against axes such as "T B I" or "4H I"; letters met for the first time are remembered in `sizes`
     with the argument that set them.
     """
-    factors = [(int(axis[:-1] or 1), axis[-1]) for axis in axes.split()]
-    text = f"({', '.join(axes.split())}{',' if len(factors) == 1 else ''})"
+    factors, text = _axes(axes)
     if array.ndim != len(factors):
         raise ValueError(f"{name}: expected shape {text}, got {array.shape}, which has {array.ndim} axes")
     for (factor, letter), size in zip(factors, array.shape, strict=True):

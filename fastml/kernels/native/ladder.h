@@ -94,3 +94,13 @@
 #define FM_TABLE(name) {{0, 0}, {0, 0}, {0, 0}, {name##_f32_neon, name##_f64_neon}}
 
 #endif
+
+/* Nothing short leaks into what Cython writes below. */
+#undef FN
+#undef INLINE
+#undef INT
+#undef L
+#undef NOINLINE
+#undef REAL
+#undef UNROLL
+#undef V

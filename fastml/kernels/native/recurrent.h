@@ -20,11 +20,11 @@
 #undef PADDED
 #define PADDED(n) (((n) + L - 1) / L * L + L)
 
-/* Rows of a chunk: enough to share the packed weights' way through the cache, at most about 0.5 GFLOP (Ctrl-C is asked
+/* Rows of a chunk: enough to share the packed weights' way through the cache, at most about 2 GFLOP (Ctrl-C is asked
  * for between chunks). */
 static intptr_t FN(chunk_rows)(const fm_pass *p, intptr_t most) {
     double flops_per_row = 2.0 * FM_GATES * p->H * ((double)p->I + p->H);
-    double rows = 5e8 / flops_per_row;
+    double rows = 2e9 / flops_per_row;
     return rows >= most ? most : rows < 12 ? 12 : (intptr_t)rows;
 }
 
