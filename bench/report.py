@@ -1,57 +1,96 @@
-"""Write the README's table of measurements, losses included, from what `fastml bench --json FILE` wrote.
+"""Write the README's tables of measurements, losses included, from the files that the measuring commands wrote.
 
-    fastml bench --json bench/results/FILE.json
-    python bench/report.py bench/results/FILE.json            writes between <!-- bench --> and <!-- /bench -->
-    python bench/report.py bench/results/FILE.json --check    exit status 1 if the README says anything else
+    fastml bench --json bench/results/bench.json
+    python bench/bench_peers.py --json bench/results/peers.json
+    python bench/report.py bench/results/*.json          writes them between <!-- bench --> and <!-- /bench -->, and
+                                                        <!-- peers --> and <!-- /peers -->
+    python bench/report.py bench/results/*.json --check    exit status 1 if the README says anything else
 
-It measures nothing and leaves out nothing: each kernel, size and dtype of the file is a row, each back end a column,
-with the machine, the versions and the command above them. A run that was interrupted is refused.
+It measures nothing and leaves out nothing: each problem of a file is in its table, with the machine, the versions and
+the command above it. A run that was interrupted is refused.
 """
 
 import argparse
 import json
+import statistics
 import sys
+from itertools import groupby
 from pathlib import Path
 
 from fastml.cli import letters, seconds, short, three
 
-START, END = "<!-- bench -->", "<!-- /bench -->"
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, help="a file that fastml bench --json wrote")
+    parser.add_argument("results", type=Path, nargs="+", help="what fastml bench or bench_peers.py wrote with --json")
     parser.add_argument("--readme", type=Path, default=Path(__file__).parent.parent / "README.md")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if the table is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a table is stale")
     arguments = parser.parse_args(argv)
-    report = json.loads(arguments.results.read_text(encoding="utf-8"))
-    if not report["complete"]:
-        parser.error(f"{arguments.results} is an interrupted run")
-    old = arguments.readme.read_text(encoding="utf-8")
-    if old.count(START) != 1 or old.count(END) != 1 or old.index(START) > old.index(END):
-        parser.error(f"{arguments.readme} needs one {START} and one {END} after it")
-    before, rest = old.split(START)
-    after = rest.split(END)[1]
-    new = f"{before}{START}\n{table(report)}\n{END}{after}"
+    old = new = arguments.readme.read_text(encoding="utf-8")
+    for path in arguments.results:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if not report.get("complete", True):
+            parser.error(f"{path} is an interrupted run")
+        name, written = ("peers", peers(report)) if "results" in report else ("bench", table(report))
+        start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        if new.count(start) != 1 or new.count(end) != 1 or new.index(start) > new.index(end):
+            parser.error(f"{arguments.readme} needs one {start} and one {end} after it")
+        before, rest = new.split(start)
+        new = f"{before}{start}\n{written}\n{end}{rest.split(end)[1]}"
     if not arguments.check:
         arguments.readme.write_text(new, encoding="utf-8")
     elif new != old:
-        print(f"{arguments.readme}: the table is not that of {arguments.results}", file=sys.stderr)
+        print(f"{arguments.readme}: a table is not that of {', '.join(map(str, arguments.results))}", file=sys.stderr)
         return 1
     return 0
 
 
-def table(report: dict) -> str:
-    """The machine, and a Markdown table: problems down, back ends across."""
+def where(report: dict) -> str:
+    """The machine, what ran on it, and the command."""
     m = report["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     held = "".join(f", {name}={value}" for name, value in m["environment"].items())
-    gemm = ", ".join(f"{dtype} matrix product {gflops:.0f} GFLOP/s" for dtype, gflops in report["gemm"].items())
+    return (
+        f"`{report['command']}`: {m['cpu']} ({m['architecture']}, isa {m['isa'] or '-'}), threads {m['threads']}; "
+        f"{versions}; NumPy's BLAS {m['blas']}{held}"
+    )
+
+
+def peers(report: dict) -> str:
+    """Problems down; back ends, training and inference, and the peers that they are compared with across."""
+    columns: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
+    problems: dict[tuple[str, str], str] = {}
+    for row in report["results"]:
+        problem = row["cell"], ",".join(map(str, row["sizes"].values()))
+        problems[problem] = "; ".join(row["wrong"])
+        for peer, times in row["times"].items():
+            medians = {who: statistics.median(found) for who, found in times.items()}
+            for who in medians:
+                if who != peer:
+                    columns.setdefault((who, row["mode"], peer), {})[problem] = medians[peer] / medians[who]
+    heads = [f"{who} {mode} / {peer.replace('reference', 'NumPy')}" for who, mode, peer in columns]
     lines = [
-        f"`{report['command']}`, {report['started'][:10]}: {m['cpu']} ({m['architecture']}, isa {m['isa'] or '-'}), "
-        f"threads {m['threads']}; {versions}; NumPy's BLAS {m['blas']}{held}: {gemm}, copy {report['copy']:.0f} GB/s.",
+        f"{where(report)}; PyTorch {report['machine']['torch']}.",
         "",
+        f"| cell | T,B,I,H | {' | '.join(heads)} |",
+        "|---|---|" + "---:|" * len(heads),
     ]
+    for cell, group in groupby(problems, key=lambda problem: problem[0]):
+        names = list(group)
+        for problem in names:
+            shown = (three(c[problem]) if problem in c else problems[problem] or "-" for c in columns.values())
+            lines.append(f"| {cell} | {problem[1]} | {' | '.join(shown)} |")
+        found = ([c[problem] for problem in names if problem in c] for c in columns.values())
+        means = (f"**{three(statistics.geometric_mean(ratios))}**" if ratios else "-" for ratios in found)
+        lines.append(f"| **{cell}** | geometric mean | {' | '.join(means)} |")
+    lines += ["", "How many times as fast as the peer, medians in turn in one process; below 1 is a loss."]
+    return "\n".join(lines)
+
+
+def table(report: dict) -> str:
+    """The machine, and a Markdown table: problems down, back ends across."""
+    gemm = ", ".join(f"{dtype} matrix product {gflops:.0f} GFLOP/s" for dtype, gflops in report["gemm"].items())
+    lines = [f"{where(report)}: {gemm}, copy {report['copy']:.0f} GB/s.", ""]
     rows: dict[tuple, dict[tuple, str]] = {}
     for c in report["cells"]:
         key = f"`{c['kernel']}`", letters(c["sizes"]), c["dtype"]

@@ -252,6 +252,15 @@ def test_peers_are_compared(against, tmp_path, capsys, threads):
         for row in results
         for label in row["errors"]
     )
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- peers -->\n<!-- /peers -->\n")
+    assert script("report").main([str(path), "--readme", str(readme)]) == 0
+    shown = readme.read_text()
+    assert all(
+        f"| {cell} | 9,2,5,7 | " in shown and f"| **{cell}** | geometric mean | **" in shown
+        for cell in ("lstm", "gru", "rnn")
+    )
+    assert "nan" not in shown
 
 
 def test_a_peer_that_disagrees_is_not_timed(capsys, monkeypatch, threads):
