@@ -55,7 +55,8 @@ INLINE void FN(new_state)(const FN(run) * f, const FN(at) * at, intptr_t r, intp
 }
 
 /* Reset after: from the sums of the gates to the new state: row r, block j. */
-INLINE void FN(after_cell)(const FN(run) * f, const FN(at) * at, const V *a, V met, intptr_t j, intptr_t r) {
+INLINE void FN(after_cell)(const FN(run) * f, const FN(at) * at, const V *a, intptr_t j, intptr_t r) {
+    const V met = a[2];
     V R = FN(sigmoid)(a[0]), z = FN(sigmoid)(a[1]); /* 1 */
     V n = FN(tanh)(vfma(R, met, vload(at->projected + r * f->ldp + (j * 3 + 2) * L))); /* 2 */
     FN(new_state)(f, at, r, j * L, R, z, n, met);
@@ -85,31 +86,37 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
         intptr_t j = at->backwards ? f->blocks - i - nb : i;
         FM_EACH_TILE(0, at->n, ROWS_MAX(gates), r, m) {
-            for (intptr_t c = 0; c < m * nb; c++) { /* the sums of x, but for the candidate, which x meets after h */
-                const REAL *x = at->projected + (r + c / nb) * f->ldp + (j + c % nb) * 3 * L;
-                start.v[c * gates] = vload(x);
-                start.v[c * gates + 1] = vload(x + L);
-                if (gates == 3) start.v[c * gates + 2] = vload(f->b_n + (j + c % nb) * L);
-            }
+            V *to = start.v;
+            for (intptr_t row = r; row < r + m; row++)
+                for (intptr_t b = j; b < j + nb; b++) { /* the sums of x, but for the candidate, which x meets after h */
+                    const REAL *x = at->projected + row * f->ldp + b * 3 * L;
+                    *to++ = vload(x);
+                    *to++ = vload(x + L);
+                    if (gates == 3) *to++ = vload(f->b_n + b * L);
+                }
             FN(tile) *tile = nb == 2 ? FN(pairs)[gates] : FN(tiles)[gates][m];
             tile((REAL *)start.v, gates * L, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group, gates * L, H,
                  (REAL *)sums.v, gates * L); /* 1 */
-            for (intptr_t c = 0; c < m * nb; c++) {
-                const V *a = sums.v + c * gates;
-                if (gates == 3) FN(after_cell)(f, at, a, a[2], j + c % nb, r + c / nb);
-                else FN(reset_cell)(f, at, a, j + c % nb, r + c / nb);
-            }
+            const V *sum = sums.v;
+            for (intptr_t row = r; row < r + m; row++)
+                for (intptr_t b = j; b < j + nb; b++, sum += gates) {
+                    if (gates == 3) FN(after_cell)(f, at, sum, b, row);
+                    else FN(reset_cell)(f, at, sum, b, row);
+                }
         }
     }
     if (f->p->option) return;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
-            for (intptr_t c = 0; c < m * nv; c++)
-                start.v[c] = vload(at->projected + (r + c / nv) * f->ldp + ((j + c % nv) * 3 + 2) * L);
+            V *to = start.v;
+            for (intptr_t row = r; row < r + m; row++)
+                for (intptr_t b = j; b < j + nv; b++) *to++ = vload(at->projected + row * f->ldp + (b * 3 + 2) * L);
             FN(tiles)[nv][m]((REAL *)start.v, nv * L, f->rh + r * f->ldh, f->ldh, 1, f->w_n + j * H * L, 0, nv * L, H,
                              (REAL *)sums.v, nv * L);
-            for (intptr_t c = 0; c < m * nv; c++) FN(candidate_cell)(f, at, sums.v[c], j + c % nv, r + c / nv);
+            const V *sum = sums.v;
+            for (intptr_t row = r; row < r + m; row++)
+                for (intptr_t b = j; b < j + nv; b++) FN(candidate_cell)(f, at, *sum++, b, row);
         }
     }
 }
@@ -175,7 +182,9 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
             FN(dh_sums)(&sums, f, f->carry, at->dah_next, j, nv, r, m, at->step);
-            for (intptr_t c = 0; c < m * nv; c++) FN(back_cell)(f, at, sums.v[c], j + c % nv, r + c / nv * at->step);
+            const V *sum = sums.v;
+            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+                for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
     }
     if (f->p->option) return;
@@ -184,7 +193,9 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
             intptr_t r = worker + i * at->step;
             FN(tiles)[nv][m](0, 0, at->chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0,
                              nv * L, K, (REAL *)sums.v, nv * L); /* 2 */
-            for (intptr_t c = 0; c < m * nv; c++) FN(through_cell)(f, at, sums.v[c], j + c % nv, r + c / nv * at->step);
+            const V *sum = sums.v;
+            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+                for (intptr_t b = j; b < j + nv; b++) FN(through_cell)(f, at, *sum++, b, rank);
         }
     }
 }

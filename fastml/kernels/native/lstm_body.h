@@ -53,7 +53,9 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[4][m];
             tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group,
                  4 * L, H, (REAL *)sums.v, 4 * L); /* 1 */
-            for (intptr_t c = 0; c < m * nb; c++) FN(cell)(f, at, sums.v + c * 4, j + c % nb, r + c / nb);
+            const V *sum = sums.v;
+            for (intptr_t row = r; row < r + m; row++)
+                for (intptr_t b = j; b < j + nb; b++, sum += 4) FN(cell)(f, at, sum, b, row);
         }
     }
 }
@@ -91,7 +93,9 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
             FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, at->dah_next, j, nv, r, m, at->step); /* 1 */
-            for (intptr_t c = 0; c < m * nv; c++) FN(back_cell)(f, at, sums.v[c], j + c % nv, r + c / nv * at->step);
+            const V *sum = sums.v;
+            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+                for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
     }
 }

@@ -100,11 +100,14 @@ typedef struct {
          walked < (n) && (nv = GROUP((n) - walked), j = (backwards) && nv == 4 ? (n) / 4 * 4 - walked - 4 : walked, 1); \
          walked += nv)
 
-/* Cuts rows [from, to) into the fewest tiles of at most `most` rows, evenly (32 as 6 6 5 5 5 5); r begins, m is the
- * height. */
+/* The height of the next tile of `left` rows, cut into the fewest tiles of at most `most`, evenly (32 as 6 6 5 5 5 5). */
+INLINE intptr_t FN(height)(intptr_t left, intptr_t most) {
+    if (left <= most) return left;
+    uint32_t rows = (uint32_t)left, tiles = (rows + (uint32_t)most - 1) / (uint32_t)most; /* a chunk's rows: no overflow */
+    return (rows + tiles - 1) / tiles;
+}
 #define FM_EACH_TILE(from, to, most, r, m)                                                                             \
-    for (intptr_t r = (from), m = 0, tiles = ((to) - (from) + (most) - 1) / (most);                                    \
-         tiles > 0 && (m = ((to) - r + tiles - 1) / tiles, 1); r += m, tiles--)
+    for (intptr_t r = (from), m = 0; r < (to) && (m = FN(height)((to) - r, most), 1); r += m)
 
 /* out[r] = bias + a[r] . w for all rows, `vectors` columns of gates. */
 static void FN(project)(intptr_t rows, const REAL *a, intptr_t lda, intptr_t K, const REAL *w, const REAL *bias,
@@ -125,9 +128,9 @@ static void FN(scatter)(intptr_t from, intptr_t to, const REAL *a, intptr_t lda,
         nv = GROUP(vectors - v);
         FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
             FN(tiles)[nv][m](0, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, (REAL *)sums.v, nv * L);
+            const V *sum = sums.v;
             for (intptr_t i = 0; i < m; i++)
-                for (intptr_t c = 0; c < nv; c++)
-                    FN(store_tail)(out + at[r + i] * N + (v + c) * L, sums.v[i * nv + c], N - (v + c) * L);
+                for (intptr_t n = v * L; n < (v + nv) * L; n += L) FN(store_tail)(out + at[r + i] * N + n, *sum++, N - n);
         }
     }
 }

@@ -256,10 +256,10 @@ static void FN(dh0)(const FN(back) * f, const REAL *dah, const intptr_t *order, 
         nv = GROUP(f->blocks - j);
         FM_EACH_TILE(0, to, ROWS_MAX(nv), i, m) {
             FN(dh_sums)(&sums, f, FM_CARRY ? f->carry : 0, dah, j, nv, worker + i * workers, m, workers);
-            for (intptr_t c = 0; c < m * nv; c++) {
-                intptr_t unit = (j + c % nv) * L, rank = worker + (i + c / nv) * workers;
-                FN(store_tail)((REAL *)f->p->dh0 + order[rank] * f->H + unit, sums.v[c], f->H - unit);
-            }
+            const V *sum = sums.v;
+            for (intptr_t r = worker + i * workers; r < worker + (i + m) * workers; r += workers)
+                for (intptr_t unit = j * L; unit < (j + nv) * L; unit += L)
+                    FN(store_tail)((REAL *)f->p->dh0 + order[r] * f->H + unit, *sum++, f->H - unit);
         }
     }
 }

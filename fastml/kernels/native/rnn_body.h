@@ -71,7 +71,9 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
             FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, at->dah_next, j, nv, r, m, at->step); /* 1 */
-            for (intptr_t c = 0; c < m * nv; c++) FN(back_cell)(f, at, sums.v[c], j + c % nv, r + c / nv * at->step);
+            const V *sum = sums.v;
+            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+                for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
     }
 }
