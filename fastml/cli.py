@@ -93,13 +93,13 @@ def _bench(arguments: argparse.Namespace, command: str, error: Callable[[str], N
         report.complete = True
     except KeyboardInterrupt:
         print("interrupted: what was measured so far", file=sys.stderr)
-    _print(report)
     if arguments.json:
         with _replaced(arguments.json) as path:
             path.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     if arguments.plot and _ratios(report):
         with _replaced(arguments.plot) as path:
             _figure(report).savefig(path, dpi=150)
+    _print(report)  # last: what is measured is kept even where nothing can be printed
     if not report.complete:
         return 130
     return 1 if _wrong(report) else 0
@@ -145,8 +145,8 @@ def _sizes(
 def _writable(option: str, path: Path, error: Callable[[str], NoReturn]) -> None:
     """An error now rather than after two minutes."""
     try:
-        if path.is_dir():
-            raise IsADirectoryError(f"{path} is a folder")
+        if path.exists() and not path.is_file():  # a folder; or a device, which a file would replace
+            raise OSError(f"{path} is no file")
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as reason:
         error(f"{option}: cannot write {path}: {reason.strerror or reason}")
@@ -164,7 +164,8 @@ def _plottable(path: Path, runners: Sequence[bench.Contender], error: Callable[[
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place once it is whole."""
+    """A new file beside `path` that takes its place once it is whole; a link stays one."""
+    path = path.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     new = Path(name)

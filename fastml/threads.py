@@ -9,7 +9,8 @@ runtimes' and hang after a fork.
 
 import os
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from math import ceil
 from pathlib import Path
 from queue import SimpleQueue
@@ -98,11 +99,19 @@ def set_num_threads(n: int) -> None:
 
 
 class _Pool:
-    """Threads that wait for work. `holder` has an entry, 0, while one call has them."""
+    """Threads that wait for work. `holder` is the lock of the call that has them, and is locked as long as it has."""
 
     def __init__(self) -> None:
-        self.holder: dict[int, object] = {}
+        self.guard = threading.RLock()  # reentrant: a signal handler may run a kernel while this thread is in `take`
+        self.holder: Any = None
         self.inboxes: list[SimpleQueue] = []
+
+    def take(self, mine: Any) -> bool:
+        """Have the threads for as long as the lock `mine` is held, if nobody has them."""
+        with self.guard:
+            if self.holder is None or not self.holder.locked():
+                self.holder = mine
+        return self.holder is mine
 
     def grow(self, n: int) -> int:
         """Have `n` threads, or as many as the system lets us start; returns that."""
@@ -134,8 +143,9 @@ _pool = _Pool()
 
 
 def _after_fork() -> None:
-    global _pool
+    global _pool, _blas_guard
     _pool = _Pool()  # the parent's threads do not exist in the child
+    _blas_guard = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -147,18 +157,23 @@ def run(job: Job, most: int) -> None:
 
     An exception in any worker, or Ctrl-C here, stops the others and is raised once they have ended.
     """
-    # Ctrl-C may raise between any two lines here. So what is counted is counted by the one call in C that also does it:
-    # `sent` grows with each put, `ended` before each bell, and the pool is held while its entry is ours.
+    # Ctrl-C may raise between any two lines from here on. So the pool is freed by the lock's own __exit__, and what is
+    # counted is counted by the one call in C that also does it: `sent` grows with each put, `ended` before each bell.
     workers = min(get_num_threads(), most)
-    pool, mine = _pool, object()
+    mine = threading.Lock()
+    with mine:
+        if workers > 1 and _pool.take(mine):
+            _share(job, _pool, workers)
+        else:
+            job.work(0, 1)
+
+
+def _share(job: Job, pool: _Pool, workers: int) -> None:
     sent: list[None] = []
     ended: list[BaseException | None] = []
     bell: SimpleQueue = SimpleQueue()
     error: BaseException | None = None
     try:
-        if workers <= 1 or pool.holder.setdefault(0, mine) is not mine:
-            job.work(0, 1)
-            return
         workers = 1 + pool.grow(workers - 1)
         tasks = [(job, worker, workers, ended, bell) for worker in range(1, workers)]
         sent.extend(map(SimpleQueue.put, pool.inboxes, tasks))
@@ -166,31 +181,46 @@ def run(job: Job, most: int) -> None:
     except BaseException as caught:
         error = caught
         job.stop()
-    finally:
-        while len(ended) < len(sent):
-            try:
-                bell.get()
-            except BaseException as caught:
-                job.stop()
-                error = error or caught
-        if pool.holder.get(0) is mine:
-            del pool.holder[0]
+    while len(ended) < len(sent):
+        try:
+            bell.get()
+        except BaseException as caught:
+            job.stop()
+            error = error or caught
     error = error or next(filter(None, ended), None)
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error, ended  # or they keep this frame, and the job's arrays, until the garbage collector comes
 
 
 _blas: Any = None
+_blas_guard = threading.RLock()
+_blas_calls = 0
+_blas_held = ExitStack()
 
 
-def blas_limit() -> AbstractContextManager[Any]:
-    """Bind NumPy's BLAS to this module's thread count for a `with` block."""
-    global _blas
-    if _blas is None:
-        from threadpoolctl import ThreadpoolController
+@contextmanager
+def blas_limit() -> Iterator[None]:
+    """Bind NumPy's BLAS to this module's thread count for a `with` block.
 
-        _blas = ThreadpoolController().select(user_api="blas")
-    pools = _blas.lib_controllers
-    if all(pool.num_threads == get_num_threads() for pool in pools):  # changing it costs more than asking
-        return nullcontext()
-    return _blas.limit(limits=get_num_threads())
+    Of blocks that overlap, the first one binds it for all and the last one gives it back.
+    """
+    global _blas, _blas_calls
+    with _blas_guard:
+        if _blas is None:
+            from threadpoolctl import ThreadpoolController
+
+            _blas = ThreadpoolController().select(user_api="blas")
+        wanted = min(get_num_threads(), 1 << 15)  # a C int
+        if not _blas_calls and any(pool.num_threads != wanted for pool in _blas.lib_controllers):
+            _blas_held.enter_context(_blas.limit(limits=wanted))  # setting it costs more than asking
+        _blas_calls += 1
+    try:
+        yield
+    finally:
+        with _blas_guard:
+            _blas_calls -= 1
+            if not _blas_calls:
+                _blas_held.close()

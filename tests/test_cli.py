@@ -150,7 +150,7 @@ def test_asking_for_a_back_end_that_cannot_run_is_an_error(capsys, monkeypatch):
         (["--size", "T=9,B=2,I=5,H=0"], "--size: expected a size of at least 1"),
         (["--size", "9x2"], "--size: expected sizes such as T=1000"),
         (["--json", "no/such/folder/r.json"], "--json: cannot write no/such/folder/r.json: No such file or directory"),
-        (["--json", "."], "--json: cannot write .: . is a folder"),
+        (["--json", "."], "--json: cannot write .: . is no file"),
     ],
 )
 def test_wrong_arguments_are_refused_before_measuring(capsys, argv, message):
@@ -334,3 +334,25 @@ def test_report_refuses_an_interrupted_run_and_a_readme_without_markers(results,
         report.main([str(results), "--readme", str(readme)])
     assert "interrupted run" in capsys.readouterr().err
     assert readme.read_text() == "nothing"
+
+
+def test_a_pipe_is_refused_and_a_link_stays_a_link(capsys, tmp_path):
+    pipe, target, link = tmp_path / "pipe", tmp_path / "target.json", tmp_path / "link.json"
+    os.mkfifo(pipe)
+    assert f"--json: cannot write {pipe}: {pipe} is no file" in refused(capsys, "--json", str(pipe))
+    target.touch()
+    link.symlink_to(target)
+    assert cli.main(["bench", "--kernel", "rnn_forward", "--size", TINY, "--json", str(link)]) == 0
+    assert link.is_symlink()
+    assert json.loads(target.read_text())["complete"]
+
+
+def test_measurements_are_kept_where_nothing_can_be_printed(monkeypatch, tmp_path):
+    def full(report):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(cli, "_print", full)
+    path = tmp_path / "r.json"
+    with pytest.raises(OSError, match="no space"):
+        cli.main(["bench", "--kernel", "rnn_forward", "--size", TINY, "--json", str(path)])
+    assert json.loads(path.read_text())["complete"]

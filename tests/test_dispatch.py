@@ -1,10 +1,12 @@
 """Which back end serves, who decides it, and how it shares the machine: threads, processes, Ctrl-C."""
 
+import gc
 import multiprocessing
 import os
 import sys
 import threading
 import warnings
+import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import numpy as np
@@ -332,3 +334,81 @@ print("done")
     T = "10_000" if column[0] == "reference" else "60_000"  # seconds
     ended = python(code, column[0], T, FASTML_NUM_THREADS=threads)
     assert ended.stdout == "done\n", ended.stderr
+
+
+RAISED_MEANWHILE = """
+import numpy as np, fastml
+from fastml.kernels.native import lstm
+real = lstm.run
+
+def run(job, most):
+    fastml.set_num_threads(16)  # what another thread may do between the sizing of the scratch and the start
+    real(job, most)
+
+lstm.run = run
+layer, x = fastml.LSTM(64, 64, seed=0), np.ones((20, 64, 64), "float32")
+for _ in range(10):
+    fastml.set_num_threads(1)
+    layer(x)
+"""
+
+
+def test_threads_raised_while_a_call_starts():
+    if fastml.available()["lstm_forward"]["native"]:
+        pytest.skip(fastml.available()["lstm_forward"]["native"])
+    assert python(RAISED_MEANWHILE).returncode == 0
+
+
+def test_a_failed_job_is_let_go_and_the_pool_is_free():
+    class Job:
+        def work(self, worker, workers):
+            raise ValueError(f"{worker} of {workers}")
+
+        def stop(self):
+            pass
+
+    fastml.set_num_threads(2)
+    gc.disable()
+    try:
+        for _ in range(3):
+            job = Job()
+            gone = weakref.ref(job)
+            with pytest.raises(ValueError, match="of 2"):  # all workers each time: the pool was given back
+                fastml.threads.run(job, 2)
+            del job
+            pool_has_let_go(gone)
+            assert gone() is None
+    finally:
+        gc.enable()
+
+
+def pool_has_let_go(gone):
+    """A worker drops its job just after it has rung the bell."""
+    for _ in range(100):
+        if gone() is None:
+            return
+        fastml.threads.run(Nothing(), 2)
+
+
+class Nothing:
+    def work(self, worker, workers):
+        pass
+
+    def stop(self):
+        pass
+
+
+def test_overlapping_references_give_blas_back(threads):
+    blas = fastml.threads.blas_limit
+    threads(2)
+    with blas():
+        held = [pool.num_threads for pool in fastml.threads._blas.lib_controllers]
+    first, second = blas(), blas()
+    first.__enter__()
+    fastml.set_num_threads(1)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    fastml.set_num_threads(2)
+    with blas():
+        assert [pool.num_threads for pool in fastml.threads._blas.lib_controllers] == held

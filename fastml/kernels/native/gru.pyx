@@ -8,7 +8,7 @@ cdef extern from "gru.h":
 
 
 def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates, *, isa):
-    cdef Pass job = Pass(isa)
+    cdef Pass job = Pass(isa, x, h0, w_ih, w_hh, b_ih, b_hh, lengths, y, h_n, gates)
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, reset_after)
     job.c.b_ih, job.c.b_hh = data(b_ih), data(b_hh)
     job.c.y, job.c.h_n, job.c.gates = data(y), data(h_n), data(gates)
@@ -19,7 +19,9 @@ def gru_backward(
     x, h0, w_ih, w_hh, lengths, reverse, reset_after, y, gates, dy, dh_n,
     dx, dh0, dw_ih, dw_hh, db_ih, db_hh, *, isa,
 ):
-    cdef Pass job = Pass(isa)
+    cdef Pass job = Pass(
+        isa, x, h0, w_ih, w_hh, lengths, y, gates, dy, dh_n, dx, dh0, dw_ih, dw_hh, db_ih, db_hh
+    )
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, reset_after)
     job.c.y, job.c.gates, job.c.dy, job.c.dh_n = data(y), data(gates), data(dy), data(dh_n)
     job.c.dx, job.c.dh0 = data(dx), data(dh0)

@@ -23,12 +23,12 @@ static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
     const intptr_t H = p->H;
     const REAL *w_hh = p->w_hh, *b_hh = p->b_hh, *candidate = w_hh + 2 * H * H;
-    FN(pack_gates)(3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+    FN(pack_gates)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
     if (p->option) {
-        FN(pack_gates)(3, w_hh, H, H, f->w_hh, worker, workers);
+        FN(pack_gates)(f->p, 3, w_hh, H, H, f->w_hh, worker, workers);
     } else {
-        FN(pack_gates)(2, w_hh, H, H, f->w_hh, worker, workers);
-        FN(pack_gates)(1, candidate, H, H, f->w_n, worker, workers);
+        FN(pack_gates)(f->p, 2, w_hh, H, H, f->w_hh, worker, workers);
+        FN(pack_gates)(f->p, 1, candidate, H, H, f->w_n, worker, workers);
     }
     if (worker > 0) return;
     FN(pack_bias)(3, p->b_ih, b_hh, H, f->bias);
@@ -124,12 +124,12 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
 static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
     const intptr_t H = p->H;
-    FN(pack_columns)(3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+    FN(pack_columns)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
     if (p->option) {
-        FN(pack_columns)(3, p->w_hh, H, H, f->w_hh, worker, workers);
+        FN(pack_columns)(f->p, 3, p->w_hh, H, H, f->w_hh, worker, workers);
     } else {
-        FN(pack_columns)(2, p->w_hh, H, H, f->w_hh, worker, workers);
-        FN(pack_columns)(1, (const REAL *)p->w_hh + 2 * H * H, H, H, f->w_n, worker, workers);
+        FN(pack_columns)(f->p, 2, p->w_hh, H, H, f->w_hh, worker, workers);
+        FN(pack_columns)(f->p, 1, (const REAL *)p->w_hh + 2 * H * H, H, H, f->w_n, worker, workers);
     }
 }
 

@@ -8,7 +8,7 @@ cdef extern from "lstm.h":
 
 
 def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_n, gates, cells, *, isa):
-    cdef Pass job = Pass(isa)
+    cdef Pass job = Pass(isa, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, y, h_n, c_n, gates, cells)
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, 0)
     job.c.c0, job.c.b_ih, job.c.b_hh = data(c0), data(b_ih), data(b_hh)
     job.c.y, job.c.h_n, job.c.c_n, job.c.gates, job.c.cells = data(y), data(h_n), data(c_n), data(gates), data(cells)
@@ -19,7 +19,9 @@ def lstm_backward(
     x, h0, c0, w_ih, w_hh, lengths, reverse, y, gates, cells, dy, dh_n, dc_n,
     dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh, *, isa,
 ):
-    cdef Pass job = Pass(isa)
+    cdef Pass job = Pass(
+        isa, x, h0, c0, w_ih, w_hh, lengths, y, gates, cells, dy, dh_n, dc_n, dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh
+    )
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, 0)
     job.c.c0, job.c.y, job.c.gates, job.c.cells = data(c0), data(y), data(gates), data(cells)
     job.c.dy, job.c.dh_n, job.c.dc_n = data(dy), data(dh_n), data(dc_n)

@@ -17,8 +17,8 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_gates)(4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_gates)(4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    FN(pack_gates)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
     if (worker == 0) FN(pack_bias)(4, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
@@ -62,8 +62,8 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
 
 static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_columns)(4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_columns)(4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    FN(pack_columns)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    FN(pack_columns)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
 }
 
 /* From the sums that reach h to the gradient of the gates: rank r of the panel, block j. */

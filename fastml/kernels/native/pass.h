@@ -35,21 +35,6 @@ typedef size_t (*fm_kernel)(fm_pass *p, intptr_t worker, intptr_t workers);
 static inline int fm_stopped(fm_pass *p) { return __atomic_load_n(&p->stop, __ATOMIC_RELAXED); }
 static inline void fm_stop(fm_pass *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
 
-/* Called by every worker between chunks of work; only the calling thread, worker 0, asks, at most every 50 ms. */
-static inline int fm_poll(fm_pass *p, intptr_t worker) {
-    if (worker == 0) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-        if (p->polled == 0) p->polled = ns;
-        if (ns - p->polled > 50000000) {
-            p->polled = ns;
-            if (p->poll(p->poller)) fm_stop(p);
-        }
-    }
-    return fm_stopped(p);
-}
-
 /* All workers meet; the spin is bounded and then yields, so that a worker without a core holds nobody's core for long. */
 static inline void fm_meet(fm_pass *p, intptr_t workers) {
     if (workers == 1) return;
@@ -67,16 +52,17 @@ static inline void fm_meet(fm_pass *p, intptr_t workers) {
     }
 }
 
-/* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero); returns what fm_restore wants back. */
-static inline uint64_t fm_flush_denormals(void) {
+/* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero): sets or clears that, and returns the mode
+ * before, which is what fm_restore wants back. */
+static inline uint64_t fm_mode(int flush) {
 #if FM_X86
     unsigned mode = _mm_getcsr();
-    _mm_setcsr(mode | 0x8040);
+    _mm_setcsr(flush ? mode | 0x8040 : mode & ~0x8040u);
     return mode;
 #else
-    uint64_t mode;
+    uint64_t mode, bit = 1 << 24;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (1 << 24)) : "memory");
+    __asm__ volatile("msr fpcr, %0" : : "r"(flush ? mode | bit : mode & ~bit) : "memory");
     return mode;
 #endif
 }
@@ -87,6 +73,23 @@ static inline void fm_restore(uint64_t mode) {
 #else
     __asm__ volatile("msr fpcr, %0" : : "r"(mode) : "memory");
 #endif
+}
+
+/* Called by every worker between chunks of work; only the calling thread, worker 0, asks, at most every 50 ms. */
+static inline int fm_poll(fm_pass *p, intptr_t worker) {
+    if (worker == 0) {
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+        if (p->polled == 0) p->polled = ns;
+        if (ns - p->polled > 50000000) {
+            p->polled = ns;
+            uint64_t ours = fm_mode(0); /* signal handlers are the user's code: they run in the user's mode */
+            if (p->poll(p->poller)) fm_stop(p);
+            fm_restore(ours);
+        }
+    }
+    return fm_stopped(p);
 }
 
 /* Cuts scratch into pieces of whole cache lines; with base NULL it only adds up. */

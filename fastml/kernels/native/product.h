@@ -152,7 +152,8 @@ static void FN(outer)(const int gates, intptr_t from, intptr_t to, intptr_t N, c
     }
 }
 
-/* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. */
+/* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. Fresh memory makes packing large
+ * weights take longer than Ctrl-C may, so it asks. */
 
 /* The row of w (of G * H) that is lane l of vector v of the gates' columns, or -1 for a lane beyond H. */
 INLINE intptr_t FN(gate_row)(const int gates, intptr_t H, intptr_t v, intptr_t l) {
@@ -161,12 +162,13 @@ INLINE intptr_t FN(gate_row)(const int gates, intptr_t H, intptr_t v, intptr_t l
 }
 
 /* Columns of gates from rows of w (gates * H, K): what `project` and the forward steps read. */
-static void FN(pack_gates)(const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed, intptr_t worker,
-                           intptr_t workers) {
+static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed,
+                           intptr_t worker, intptr_t workers) {
     intptr_t vectors = (H + L - 1) / L * gates;
     for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
         nv = GATE_GROUP(gates, vectors - v);
         if (group % workers != worker) continue;
+        if (fm_poll(p, worker)) return;
         for (intptr_t i = 0; i < nv; i++) {
             REAL *to = packed + v * K * L + i * L;
             for (intptr_t l = 0; l < L; l++) {
@@ -182,12 +184,13 @@ static void FN(pack_gates)(const int gates, const REAL *w, intptr_t H, intptr_t 
 }
 
 /* Plain columns from w (gates * H, N), k running over the gates' columns: what the products with da read. */
-static void FN(pack_columns)(const int gates, const REAL *w, intptr_t H, intptr_t N, REAL *packed, intptr_t worker,
-                             intptr_t workers) {
+static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t N, REAL *packed,
+                             intptr_t worker, intptr_t workers) {
     intptr_t K = (H + L - 1) / L * gates * L, vectors = (N + L - 1) / L;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GROUP(vectors - v);
         intptr_t width = nv * L, filled = N - v * L < width ? N - v * L : width;
+        if (fm_poll(p, worker)) return;
         for (intptr_t k = fm_share(K, worker, workers); k < fm_share(K, worker + 1, workers); k++) {
             REAL *to = packed + v * K * L + k * width;
             intptr_t row = FN(gate_row)(gates, H, k / L, k % L);
@@ -208,10 +211,12 @@ static void FN(pack_bias)(const int gates, const REAL *a, const REAL *b, intptr_
 
 /* The gradient of weights, from c (as `outer_groups` leaves it) to dw (gates * H, N), columns [from, to). Gates g0 and
  * on of dw's rows, so that two sums can fill one dw. */
-static void FN(unpack_gates)(const int gates, const REAL *c, intptr_t H, intptr_t N, REAL *dw, intptr_t from, intptr_t to) {
+static void FN(unpack_gates)(fm_pass *p, const int gates, const REAL *c, intptr_t H, intptr_t N, REAL *dw, intptr_t from,
+                             intptr_t to, intptr_t worker) {
     intptr_t vectors = (H + L - 1) / L * gates;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(gates, vectors - v);
+        if (fm_poll(p, worker)) return;
         for (intptr_t i = 0; i < nv; i++)
             for (intptr_t l = 0; l < L; l++) {
                 intptr_t row = FN(gate_row)(gates, H, v + i, l);

@@ -20,11 +20,11 @@
 #undef PADDED
 #define PADDED(n) (((n) + L - 1) / L * L + L)
 
-/* Rows of a chunk: enough to share the packed weights' way through the cache, at most about 2 GFLOP (Ctrl-C is asked
- * for between chunks). */
+/* Rows of a chunk: enough to share the packed weights' way through the cache, at most some 20 ms (Ctrl-C is asked for
+ * between chunks). */
 static intptr_t FN(chunk_rows)(const fm_pass *p, intptr_t most) {
     double flops_per_row = 2.0 * FM_GATES * p->H * ((double)p->I + p->H);
-    double rows = 2e9 / flops_per_row;
+    double rows = 2e9 * (L * sizeof(REAL) / 64.0) / flops_per_row;
     return rows >= most ? most : rows < 12 ? 12 : (intptr_t)rows;
 }
 
@@ -158,7 +158,7 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     intptr_t chunk = FN(chunk_rows)(p, p->H < 256 ? 96 : 192);
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
-    uint64_t mode = fm_flush_denormals();
+    uint64_t mode = fm_mode(1);
     FN(weights)(&f, worker, workers);
     fm_meet(p, workers);
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
@@ -181,7 +181,7 @@ typedef struct {
 } FN(chunk);
 
 typedef struct {
-    const fm_pass *p;
+    fm_pass *p;
     intptr_t H, blocks, vectors, hvectors, ldh, ldx, ldd; /* hvectors: of the columns of dah */
     REAL *w_ih, *w_hh, *w_n;                              /* packed for the products with da and dah (and dn) */
     REAL *dw_ih, *dw_hh, *dw_n, *db, *dbh;                /* sums, in the gates' columns */
@@ -199,7 +199,7 @@ typedef struct {
     const REAL *dah_next; /* rows of the step after (in processing), or NULL for sequences whose last step this is */
 } FN(back_at);
 
-static size_t FN(backward_scratch)(const fm_pass *p, intptr_t rows, FN(back) * f) {
+static size_t FN(backward_scratch)(fm_pass *p, intptr_t rows, FN(back) * f) {
     fm_arena arena = {p->scratch, 0};
     intptr_t H = p->H, blocks = (H + L - 1) / L, I = p->I;
     int hgates = FM_SPLIT && !p->option ? 2 : FM_GATES;
@@ -284,7 +284,7 @@ static void FN(chunk_gradients)(FN(back) * f, const FN(chunk) * c, intptr_t rows
 }
 
 /* Zero (first) or write out (last) the sums of weights that this worker owns. */
-static void FN(own_sums)(FN(back) * f, int last, intptr_t worker, intptr_t workers) {
+static void FN(own_sums)(const FN(back) * f, int last, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
     const int before = FM_SPLIT && !p->option;
     const struct {
@@ -301,7 +301,7 @@ static void FN(own_sums)(FN(back) * f, int last, intptr_t worker, intptr_t worke
         intptr_t N = all[i].N, from = fm_share(N, worker, workers), to = fm_share(N, worker + 1, workers);
         if (N == 0) continue;
         if (last) {
-            FN(unpack_gates)(all[i].gates, all[i].sum, p->H, N, all[i].dw, from, to);
+            FN(unpack_gates)(f->p, all[i].gates, all[i].sum, p->H, N, all[i].dw, from, to, worker);
             continue;
         }
         intptr_t vectors = f->blocks * all[i].gates;
@@ -361,7 +361,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     const intptr_t rows_most = FN(chunk_rows)(p, 128);
     size_t bytes = FN(backward_scratch)(p, rows_most, &f);
     if (!p->scratch) return bytes;
-    uint64_t mode = fm_flush_denormals();
+    uint64_t mode = fm_mode(1);
     FN(back_weights)(&f, worker, workers);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);
@@ -408,7 +408,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
         }
         fm_meet(p, workers); /* the next panel's ranks have other owners */
     }
-    FN(own_sums)(&f, 1, worker, workers);
+    if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
     fm_restore(mode);
     return bytes;
 }

@@ -80,17 +80,20 @@ cdef class Pass:
     cdef fm_kernel kernel
     cdef int rung
     cdef object order, error
+    cdef tuple arrays  # the job owns what its pointers point to, should a call be left while a worker still runs
 
-    def __cinit__(self, isa):
+    def __cinit__(self, isa, *arrays):
         memset(&self.c, 0, sizeof(fm_pass))
         self.rung = NAMES.index(isa)
+        self.arrays = arrays
 
     def work(self, worker, workers):
         cdef intptr_t w = worker, n = workers
         with nogil:
             self.kernel(&self.c, w, n)
         if w == 0 and self.error is not None:
-            raise self.error
+            error, self.error = self.error, None  # or error, traceback and job keep each other
+            raise error
 
     def stop(self):
         fm_stop(&self.c)
@@ -114,12 +117,14 @@ cdef class Pass:
         self.kernel = table[2 * self.rung + (x.dtype.itemsize == 8)]
         self.c.poll, self.c.poller = poll, <void *>self
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
-        cdef intptr_t most = self.c.B if flops > 2e6 else 1
-        cdef size_t wanted = self.kernel(&self.c, 0, max(1, min(most, get_num_threads())))
+        # the count is read once: another thread may change it, and the scratch is for so many workers at most
+        cdef intptr_t most = max(1, min(self.c.B if flops > 2e6 else 1, get_num_threads()))
+        cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
         if scratch.size < wanted + 64:
             scratch = np.empty(wanted + 64, np.uint8)
         self.c.scratch = <char *>((<uintptr_t>data(scratch) + 63) & ~<uintptr_t>63)
+        self.arrays += (scratch,)
         run(self, most)
         if scratch.size <= KEPT and not spare:
             spare.append(scratch)

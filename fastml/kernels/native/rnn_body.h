@@ -18,8 +18,8 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_gates)(1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_gates)(1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    FN(pack_gates)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    FN(pack_gates)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
     if (worker == 0) FN(pack_bias)(1, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
@@ -50,8 +50,8 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
 
 static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_columns)(1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_columns)(1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    FN(pack_columns)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    FN(pack_columns)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
 }
 
 /* From the sum that reaches h to the gradient before the nonlinearity: rank r of the panel, block j. */
