@@ -200,6 +200,8 @@ def isa(name: str) -> Iterator[None]:
     RuntimeError
         This CPU or this build does not have it.
     """
+    if name is None:
+        raise ValueError("name: expected an ISA rung, got None")
     token = _isa_block.set(_checked_isa(name, "name"))
     try:
         yield

@@ -1,5 +1,6 @@
 """Validation, before a kernel sees anything. Messages name the argument, and the axis letter that disagrees."""
 
+import sys
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
@@ -40,6 +41,8 @@ def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> 
         if value is None:
             found[name] = None
             continue
+        if "numpy.ma" in sys.modules and np.ma.isMaskedArray(value):  # its mask would be dropped in silence
+            raise TypeError(f"{name}: expected an array of float32 or float64, got a masked array")
         try:
             array = np.asarray(value)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -92,7 +95,10 @@ def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     """(B,) intp: the given lengths, checked, or T for every sequence."""
     if lengths is None:
         return np.full(B, T, dtype=np.intp)
-    found = np.asarray(lengths)
+    try:
+        found = np.asarray(lengths)
+    except ValueError as error:  # ragged
+        raise TypeError(f"lengths: expected integers, got {lengths!r} ({error})") from None
     if found.dtype.kind not in "iu" and not (found.size == 0 and isinstance(lengths, (list, tuple))):
         raise TypeError(f"lengths: expected integers, got {found.dtype}")
     if found.shape != (B,):

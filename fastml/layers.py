@@ -460,7 +460,7 @@ class _Layer(Generic[State]):
         arrays = {name: np.ascontiguousarray(weight) for name, weight in self.weights.items()}
         about = json.dumps({"layer": self._kind(), "arguments": self._arguments()})
         metadata = {"fastml": about, "crc32": _checksum(about, arrays)}
-        _replace(os.path.realpath(path), save(arrays, metadata=metadata))
+        _replace(os.path.realpath(os.fsdecode(path)), save(arrays, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -892,7 +892,7 @@ class LSTM(_Layer[tuple[Array, Array]]):
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        if proj_size != 0:
+        if _integer("proj_size", proj_size, 0):
             raise NotImplementedError(f"proj_size: expected 0, as there are no projections yet, got {proj_size!r}")
         super().__init__(
             seed, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,

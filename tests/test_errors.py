@@ -270,3 +270,10 @@ def test_number_of_threads(threads):
     assert fastml.get_num_threads() == 3
     threads(np.int64(2))
     assert fastml.get_num_threads() == 2
+
+
+def test_masks_and_ragged_lengths_are_refused():
+    with pytest.raises(TypeError, match=r"^x: expected an array of float32 or float64, got a masked array$"):
+        fastml.lstm_forward(np.ma.masked_array(np.ones((2, 3, 4))), None, None, np.ones((8, 4)), np.ones((8, 2)))
+    with pytest.raises(TypeError, match=r"^lengths: expected integers, got \[\[1\], \[1, 2\]\]"):
+        fastml.lstm_forward(np.ones((2, 2, 4)), None, None, np.ones((8, 4)), np.ones((8, 2)), lengths=[[1], [1, 2]])
