@@ -114,8 +114,8 @@ def _missing(backend: str, kernel: str) -> str | None:
     try:
         _lookup(backend, kernel)
     except ModuleNotFoundError as error:
-        if error.name == "numba":
-            return "numba is not installed"
+        if error.name in ("numba", "llvmlite"):
+            return f"{error.name} is not installed"
         if backend == "native":
             if sys.platform == "win32":
                 return "not built: it needs GCC's or clang's vector extensions, which MSVC lacks"

@@ -143,9 +143,9 @@ _pool = _Pool()
 
 
 def _after_fork() -> None:
-    global _pool, _blas_guard
-    _pool = _Pool()  # the parent's threads do not exist in the child
-    _blas_guard = threading.RLock()
+    global _pool, _blas_guard, _blas_calls, _blas_held
+    _pool = _Pool()  # the parent's threads, and its calls in progress, do not exist in the child
+    _blas_guard, _blas_calls, _blas_held = threading.RLock(), 0, ExitStack()
 
 
 if hasattr(os, "register_at_fork"):

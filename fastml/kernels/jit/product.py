@@ -54,7 +54,8 @@ def _panels(b: np.ndarray) -> np.ndarray:
     K, N = b.shape
     width = PANEL * lanes(b.dtype)
     out = scratch(N // width, K, width, dtype=b.dtype)
-    out[...] = b.reshape(K, -1, width).transpose(1, 0, 2)
+    for p, panel in enumerate(out):  # one by one, so that Ctrl-C is noticed in between
+        panel[...] = b[:, p * width : (p + 1) * width]
     return out
 
 

@@ -7,7 +7,8 @@
  *   sigmoid(x) = 1 / (1 + e),  e = exp(-x)               tanh(x) = m / (m + 2),  m = exp(2x) - 1
  *
  * Accuracy, pinned by tests/test_activations.py: a few units in the last place, everywhere, on rungs with fused
- * multiply-add; without it (baseline) the reduction loses |x| / 2 units of a small sigmoid. |tanh| <= 1 and sigmoid >= 0 hold by construction: m + 2 rounds to no less than |m|.
+ * multiply-add; without it (baseline) the reduction loses |x| / 2 units of a small sigmoid. |tanh| <= 1 and sigmoid >= 0
+ * hold by construction: m + 2 rounds to no less than |m|.
  * NaN comes through: it is the second operand of vmin / vmax, and 2^n multiplies (adding n to the exponent bits would
  * turn some NaN payloads into numbers).
  */
@@ -25,7 +26,7 @@
 #define MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, which then lies in the low bits */
 #define LOG2E_HI 1.44269502f
 #define LOG2E_LO 1.92596303e-8f
-#define EXP_MAX 88.0f /* the largest whose 2^n is finite; its sigmoid is denormal, so it counts as 0 */
+#define EXP_MAX 88.0f /* 2^n is finite, and its sigmoid is denormal, so it counts as 0 */
 #define TANH_MAX 9.1f /* tanh is 1 to the last bit from 9.02 on */
 #define POLY                                                                                                           \
     {0.693147187927f, 0.240226497949f, 0.0555035743314f, 0.00961823747796f, 0.00133907357419f, 0.000154035196748f}

@@ -104,6 +104,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
                     else FN(reset_cell)(f, at, sum, b, row);
                 }
         }
+        if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
     }
     if (f->p->option) return;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
@@ -118,6 +119,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) FN(candidate_cell)(f, at, *sum++, b, row);
         }
+        if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nv * L)) return;
     }
 }
 
@@ -186,6 +188,7 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
             for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
+        if (fm_poll(f->p, worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
     if (f->p->option) return;
     FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
@@ -197,5 +200,6 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
             for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
                 for (intptr_t b = j; b < j + nv; b++) FN(through_cell)(f, at, *sum++, b, rank);
         }
+        if (fm_poll(f->p, worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }

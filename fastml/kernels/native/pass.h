@@ -25,6 +25,8 @@ typedef struct fm_pass {
     int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up */
     void *poller;
     int64_t polled;          /* when, in ns */
+    double work;             /* since the clock was read */
+    uint64_t mode;           /* the calling thread's own floating-point mode */
     int stop;                /* give up: sticky, breaks every barrier */
     int arrived, generation; /* the barrier's */
 } fm_pass;
@@ -44,25 +46,26 @@ static inline void fm_meet(fm_pass *p, intptr_t workers) {
         __atomic_store_n(&p->generation, generation + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p); spins++) {
+    for (int spins = 0; __atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p); spins += spins <= 4000) {
         if (spins > 4000) sched_yield();
 #if FM_X86
         else _mm_pause();
+#else
+        else __asm__ volatile("yield");
 #endif
     }
 }
 
-/* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero): sets or clears that, and returns the mode
- * before, which is what fm_restore wants back. */
-static inline uint64_t fm_mode(int flush) {
+/* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero); returns what fm_restore wants back. */
+static inline uint64_t fm_flush_denormals(void) {
 #if FM_X86
     unsigned mode = _mm_getcsr();
-    _mm_setcsr(flush ? mode | 0x8040 : mode & ~0x8040u);
+    _mm_setcsr(mode | 0x8040);
     return mode;
 #else
-    uint64_t mode, bit = 1 << 24;
+    uint64_t mode;
     __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    __asm__ volatile("msr fpcr, %0" : : "r"(flush ? mode | bit : mode & ~bit) : "memory");
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode | 1 << 24) : "memory");
     return mode;
 #endif
 }
@@ -75,18 +78,21 @@ static inline void fm_restore(uint64_t mode) {
 #endif
 }
 
-/* Called by every worker between chunks of work; only the calling thread, worker 0, asks, at most every 50 ms. */
-static inline int fm_poll(fm_pass *p, intptr_t worker) {
-    if (worker == 0) {
+/* Called by every worker after each piece of work, of so many operations; non-zero: give up, what is computed is worthless.
+ * Only the calling thread, worker 0, asks Python, at most every 50 ms, and looks at the clock every 20 MFLOP: 4 ms of a
+ * slow core, and of weights that come from memory. */
+static inline int fm_poll(fm_pass *p, intptr_t worker, double work) {
+    if (worker == 0 && (p->work += work) > 2e7) {
+        p->work = 0;
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
         if (p->polled == 0) p->polled = ns;
         if (ns - p->polled > 50000000) {
             p->polled = ns;
-            uint64_t ours = fm_mode(0); /* signal handlers are the user's code: they run in the user's mode */
+            fm_restore(p->mode); /* signal handlers are the user's code: they run in the user's mode */
             if (p->poll(p->poller)) fm_stop(p);
-            fm_restore(ours);
+            fm_flush_denormals();
         }
     }
     return fm_stopped(p);

@@ -19,6 +19,7 @@
 #undef FM_TILE_ARGUMENTS
 #undef FM_DEFINE_TILE
 #undef FM_EACH_TILE
+#undef FM_MOVED
 
 #define GROUP(left) ((left) >= 4 ? 4 : (left) >= 2 ? 2 : 1)
 #define GATE_GROUP(gates, left) ((gates) > 1 ? (gates) : GROUP(left))
@@ -103,25 +104,27 @@ typedef struct {
 /* The height of the next tile of `left` rows, cut into the fewest tiles of at most `most`, evenly (32 as 6 6 5 5 5 5). */
 INLINE intptr_t FN(height)(intptr_t left, intptr_t most) {
     if (left <= most) return left;
-    uint32_t rows = (uint32_t)left, tiles = (rows + (uint32_t)most - 1) / (uint32_t)most; /* a chunk's rows: no overflow */
+    if (left > 1 << 16) return most; /* so that 32 bits do */
+    uint32_t rows = (uint32_t)left, tiles = (rows + (uint32_t)most - 1) / (uint32_t)most;
     return (rows + tiles - 1) / tiles;
 }
 #define FM_EACH_TILE(from, to, most, r, m)                                                                             \
     for (intptr_t r = (from), m = 0; r < (to) && (m = FN(height)((to) - r, most), 1); r += m)
 
 /* out[r] = bias + a[r] . w for all rows, `vectors` columns of gates. */
-static void FN(project)(intptr_t rows, const REAL *a, intptr_t lda, intptr_t K, const REAL *w, const REAL *bias,
-                        REAL *out, intptr_t ldo, intptr_t vectors) {
+static void FN(project)(fm_pass *p, intptr_t worker, intptr_t rows, const REAL *a, intptr_t lda, intptr_t K,
+                        const REAL *w, const REAL *bias, REAL *out, intptr_t ldo, intptr_t vectors) {
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(FM_GATES, vectors - v);
         FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
             FN(tiles)[nv][m](bias + v * L, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, out + r * ldo + v * L, ldo);
+        if (fm_poll(p, worker, 2.0 * rows * K * nv * L)) return;
     }
 }
 
 /* Rows [from, to) of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N. */
-static void FN(scatter)(intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K, const REAL *w, REAL *out,
-                        const intptr_t *at, intptr_t N) {
+static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K,
+                        const REAL *w, REAL *out, const intptr_t *at, intptr_t N) {
     FN(sums) sums;
     const intptr_t vectors = (N + L - 1) / L;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
@@ -132,6 +135,7 @@ static void FN(scatter)(intptr_t from, intptr_t to, const REAL *a, intptr_t lda,
             for (intptr_t i = 0; i < m; i++)
                 for (intptr_t n = v * L; n < (v + nv) * L; n += L) FN(store_tail)(out + at[r + i] * N + n, *sum++, N - n);
         }
+        if (fm_poll(p, worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }
 
@@ -139,8 +143,8 @@ static void FN(scatter)(intptr_t from, intptr_t to, const REAL *a, intptr_t lda,
  * each group of which owns c[N][NV][L] at c + v * N * L. The gradient of the gates is the vector operand, the input or
  * state the broadcast one. Each call sums its own rows first and then adds to c: sums of sums lose less than one long
  * chain. */
-static void FN(outer)(const int gates, intptr_t from, intptr_t to, intptr_t N, const REAL *a, intptr_t lda, const REAL *da,
-                      intptr_t ldd, intptr_t rows, REAL *c, intptr_t vectors) {
+static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t from, intptr_t to, intptr_t N, const REAL *a,
+                      intptr_t lda, const REAL *da, intptr_t ldd, intptr_t rows, REAL *c, intptr_t vectors) {
     FN(sums) sums;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(gates, vectors - v);
@@ -149,11 +153,14 @@ static void FN(outer)(const int gates, intptr_t from, intptr_t to, intptr_t N, c
             REAL *sum = c + v * N * L + n * nv * L;
             for (intptr_t i = 0; i < m * nv; i++) vstore(sum + i * L, vload(sum + i * L) + sums.v[i]);
         }
+        if (fm_poll(p, worker, 2.0 * (to - from) * rows * nv * L)) return;
     }
 }
 
-/* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. Fresh memory makes packing large
- * weights take longer than Ctrl-C may, so it asks. */
+/* What moving a number to or from fresh memory costs, in the operations that `fm_poll` counts. */
+#define FM_MOVED 20.0
+
+/* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. */
 
 /* The row of w (of G * H) that is lane l of vector v of the gates' columns, or -1 for a lane beyond H. */
 INLINE intptr_t FN(gate_row)(const int gates, intptr_t H, intptr_t v, intptr_t l) {
@@ -168,7 +175,7 @@ static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t 
     for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
         nv = GATE_GROUP(gates, vectors - v);
         if (group % workers != worker) continue;
-        if (fm_poll(p, worker)) return;
+        if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
         for (intptr_t i = 0; i < nv; i++) {
             REAL *to = packed + v * K * L + i * L;
             for (intptr_t l = 0; l < L; l++) {
@@ -190,7 +197,7 @@ static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GROUP(vectors - v);
         intptr_t width = nv * L, filled = N - v * L < width ? N - v * L : width;
-        if (fm_poll(p, worker)) return;
+        if (fm_poll(p, worker, FM_MOVED * K * width)) return;
         for (intptr_t k = fm_share(K, worker, workers); k < fm_share(K, worker + 1, workers); k++) {
             REAL *to = packed + v * K * L + k * width;
             intptr_t row = FN(gate_row)(gates, H, k / L, k % L);
@@ -209,14 +216,13 @@ static void FN(pack_bias)(const int gates, const REAL *a, const REAL *b, intptr_
     }
 }
 
-/* The gradient of weights, from c (as `outer_groups` leaves it) to dw (gates * H, N), columns [from, to). Gates g0 and
- * on of dw's rows, so that two sums can fill one dw. */
+/* The gradient of weights, from c (as `outer` leaves it) to dw (gates * H, N), columns [from, to). */
 static void FN(unpack_gates)(fm_pass *p, const int gates, const REAL *c, intptr_t H, intptr_t N, REAL *dw, intptr_t from,
                              intptr_t to, intptr_t worker) {
     intptr_t vectors = (H + L - 1) / L * gates;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(gates, vectors - v);
-        if (fm_poll(p, worker)) return;
+        if (fm_poll(p, worker, FM_MOVED * (to - from) * nv * L)) return;
         for (intptr_t i = 0; i < nv; i++)
             for (intptr_t l = 0; l < L; l++) {
                 intptr_t row = FN(gate_row)(gates, H, v + i, l);

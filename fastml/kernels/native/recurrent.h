@@ -13,15 +13,15 @@
  *              cache: dx (split by rows), dw and db (split by columns). Workers own ranks for the steps, and meet once per
  *              chunk; two chunks alternate, so that a worker may start the next while others still read the last.
  *
- * Chunks and panels depend on the shape alone: bits do not depend on the number of workers. Rows of scratch are padded
+ * A sum does not depend on what else is in its tile, and chunks of the backward, which sums of weights are cut by, depend
+ * on the shape alone: bits do not depend on the number of workers. Rows of scratch are padded
  * to whole vectors of zeros and by one vector more, so that rows at power-of-two sizes do not share cache sets.
  */
 
 #undef PADDED
 #define PADDED(n) (((n) + L - 1) / L * L + L)
 
-/* Rows of a chunk: enough to share the packed weights' way through the cache, at most some 20 ms (Ctrl-C is asked for
- * between chunks). */
+/* Rows of a chunk: enough to share the packed weights' way through the cache, and at least 12, the height of two tiles. */
 static intptr_t FN(chunk_rows)(const fm_pass *p, intptr_t most) {
     double flops_per_row = 2.0 * FM_GATES * p->H * ((double)p->I + p->H);
     double rows = 2e9 * (L * sizeof(REAL) / 64.0) / flops_per_row;
@@ -45,14 +45,16 @@ INLINE void FN(copy_row)(REAL *to, const REAL *from, intptr_t n, intptr_t ld) {
 }
 
 /* Zeros for what lies beyond the length of sequence b. */
-static void FN(zero_padding)(const fm_pass *p, REAL *a, intptr_t N, intptr_t b) {
-    for (intptr_t t = p->lengths[b]; t < p->T; t++) memset(a + (t * p->B + b) * N, 0, N * sizeof(REAL));
+static void FN(zero_padding)(fm_pass *p, REAL *a, intptr_t N, intptr_t b, intptr_t worker) {
+    for (intptr_t t = p->lengths[b]; t < p->T && !fm_poll(p, worker, FM_MOVED * N); t++)
+        memset(a + (t * p->B + b) * N, 0, N * sizeof(REAL));
 }
 
 /* ------------------------------------------------------------------------------------------------------ forward */
 
 typedef struct {
     fm_pass *p;
+    intptr_t worker;
     intptr_t H, vectors, blocks, ldh, ldx, ldp; /* vectors: of the gates' columns; blocks: of L hidden units */
     REAL *w_ih, *w_hh, *bias;                   /* packed */
     REAL *w_n, *b_n;                            /* gru: the candidate's recurrent weights (reset before) or bias (after) */
@@ -75,6 +77,7 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     fm_arena arena = {p->scratch, 0};
     intptr_t H = p->H, blocks = (H + L - 1) / L, columns = blocks * FM_GATES * L;
     f->p = p;
+    f->worker = worker;
     f->H = H;
     f->blocks = blocks;
     f->vectors = blocks * FM_GATES;
@@ -106,10 +109,10 @@ static void FN(step)(const FN(run) * f, const FN(at) * at);
 
 /* A sequence has taken its last step (or none): its final states, and zeros behind it. */
 static void FN(finish)(const FN(run) * f, intptr_t b, const REAL *h, const REAL *c) {
-    const fm_pass *p = f->p;
+    fm_pass *p = f->p;
     memcpy((REAL *)p->h_n + b * p->H, h, p->H * sizeof(REAL));
     if (p->c_n) memcpy((REAL *)p->c_n + b * p->H, c, p->H * sizeof(REAL));
-    FN(zero_padding)(p, p->y, p->H, b);
+    FN(zero_padding)(p, p->y, p->H, b, f->worker);
 }
 
 /* n ranks, every `step`-th of `order`, through all of time. */
@@ -138,7 +141,7 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
                 f->saved_rows[rows] = end * p->B + b;
                 memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
-        FN(project)(rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors);
+        FN(project)(p, worker, rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors);
         for (rows = 0; s < end;) {
             FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
                          f->time_rows + rows, f->saved_rows + rows, now};
@@ -148,8 +151,8 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
             left = FN(running)(p, order, step, running, ++s);
             for (intptr_t r = left; r < running; r++) FN(finish)(f, order[r * step], f->h[now] + r * f->ldh, f->c + r * f->ldh);
             running = left;
+            if (fm_stopped(p)) return;
         }
-        if (fm_poll(p, worker)) return;
     }
 }
 
@@ -158,7 +161,8 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     intptr_t chunk = FN(chunk_rows)(p, p->H < 256 ? 96 : 192);
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
-    uint64_t mode = fm_mode(1);
+    uint64_t mode = fm_flush_denormals();
+    if (worker == 0) p->mode = mode;
     FN(weights)(&f, worker, workers);
     fm_meet(p, workers);
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
@@ -244,7 +248,7 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
 INLINE void FN(dh_sums)(FN(sums) * sums, const FN(back) * f, const REAL *init, const REAL *dah, intptr_t j, intptr_t nv,
                         intptr_t r, intptr_t m, intptr_t step) {
     intptr_t K = f->hvectors * L;
-    FN(tiles)[nv][m](init ? init + r * f->ldh + j * L : 0, step * f->ldh, dah + r * f->ldd, step * f->ldd, 1,
+    FN(tiles)[nv][m](init ? init + r * f->ldh + j * L : 0, step * f->ldh, dah ? dah + r * f->ldd : 0, step * f->ldd, 1,
                      f->w_hh + j * K * L, 0, nv * L, dah ? K : 0, (REAL *)sums->v, nv * L);
 }
 
@@ -261,23 +265,25 @@ static void FN(dh0)(const FN(back) * f, const REAL *dah, const intptr_t *order, 
                 for (intptr_t unit = j * L; unit < (j + nv) * L; unit += L)
                     FN(store_tail)((REAL *)f->p->dh0 + order[r] * f->H + unit, *sum++, f->H - unit);
         }
+        if (fm_poll(f->p, worker, 2.0 * to * f->hvectors * L * nv * L)) return;
     }
 }
 
 /* The gradients that a finished chunk of `rows` rows gives: this worker's share of each. */
 static void FN(chunk_gradients)(FN(back) * f, const FN(chunk) * c, intptr_t rows, intptr_t worker, intptr_t workers) {
-    const fm_pass *p = f->p;
+    fm_pass *p = f->p;
     intptr_t I = p->I, H = p->H, ldd = f->ldd, ldh = f->ldh;
-    FN(scatter)(fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd, f->vectors * L, f->w_ih,
+    FN(scatter)(p, worker, fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd,
+                f->vectors * L, f->w_ih,
                 p->dx, c->time_rows, I);
     intptr_t from = fm_share(I, worker, workers), to = fm_share(I, worker + 1, workers);
-    FN(outer)(FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
+    FN(outer)(p, worker, FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
     from = fm_share(H, worker, workers), to = fm_share(H, worker + 1, workers);
     if (FM_SPLIT && !p->option) {
-        FN(outer)(2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
-        FN(outer)(1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks);
+        FN(outer)(p, worker, 2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
+        FN(outer)(p, worker, 1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks);
     } else
-        FN(outer)(FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors);
+        FN(outer)(p, worker, FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors);
     from = fm_share(f->vectors, worker, workers), to = fm_share(f->vectors, worker + 1, workers);
     FN(add_rows)(c->da, ldd, rows, f->db, from, to);
     if (FM_SPLIT && p->option) FN(add_rows)(c->dah, ldd, rows, f->dbh, from, to);
@@ -307,6 +313,7 @@ static void FN(own_sums)(const FN(back) * f, int last, intptr_t worker, intptr_t
         intptr_t vectors = f->blocks * all[i].gates;
         for (intptr_t v = 0, nv; v < vectors; v += nv) {
             nv = all[i].gates > 1 ? all[i].gates : GROUP(vectors - v);
+            if (fm_poll(f->p, worker, FM_MOVED * (to - from) * nv * L)) return;
             memset(all[i].sum + (v * N + from * nv) * L, 0, (to - from) * nv * L * sizeof(REAL));
         }
     }
@@ -361,7 +368,8 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     const intptr_t rows_most = FN(chunk_rows)(p, 128);
     size_t bytes = FN(backward_scratch)(p, rows_most, &f);
     if (!p->scratch) return bytes;
-    uint64_t mode = fm_mode(1);
+    uint64_t mode = fm_flush_denormals();
+    if (worker == 0) p->mode = mode;
     FN(back_weights)(&f, worker, workers);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);
@@ -370,7 +378,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     int now = 0;
     for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
         const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q, *order = p->order + q;
-        for (intptr_t r = worker; r < n; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r]);
+        for (intptr_t r = worker; r < n; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r], worker);
 
         const REAL *dah_next = 0;
         intptr_t s = p->lengths[order[0]], after = 0; /* `after` ranks run at the step after s - 1 */
@@ -387,12 +395,13 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 at.dah_next = 0;
                 FN(final_gradients)(&f, order, worker, workers, middle, end);
                 FN(back_rows)(&f, &at, order, worker, s - 1, middle, end);
+                if (fm_stopped(p)) break;
                 dah_next = chunk->dah + rows * f.ldd;
                 rows += running;
                 after = running;
             }
             fm_meet(p, workers);
-            if (fm_poll(p, worker)) break;
+            if (fm_stopped(p)) break;
             FN(chunk_gradients)(&f, chunk, rows, worker, workers);
             now = 1 - now;
         }
@@ -406,7 +415,6 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 memcpy((REAL *)p->dc0 + b * f.H, none ? (const REAL *)p->dc_n + b * f.H : f.dc + r * f.ldh,
                        f.H * sizeof(REAL));
         }
-        fm_meet(p, workers); /* the next panel's ranks have other owners */
     }
     if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
     fm_restore(mode);
