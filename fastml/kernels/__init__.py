@@ -22,7 +22,8 @@ The contract of a kernel
 * An output that is None is not wanted (the inference pass keeps nothing).
 * NaN in, NaN out in the sequence it belongs to; no crash, no read outside an array.
 * `jit` and `native` share their work through `fastml.threads.run`, give the same bits for any number of workers, and
-  notice Ctrl-C within 0.2 s (`reference`: between two calls of NumPy). A failed call leaves no allocation behind.
+  notice Ctrl-C within 0.2 s (`jit` not while it first packs weights of thousands of units, which took up to 1 s at
+  H = 4096; `reference` between two calls of NumPy). A failed call leaves no allocation behind.
 * Denormals count as zero in `jit` and `native` (flushed in every worker, and the caller's setting restored).
 
 Gates are PyTorch's: LSTM i, f, g, o; GRU r, z, n.
