@@ -163,7 +163,7 @@ _isa_block: ContextVar[str | None] = ContextVar("fastml_isa", default=None)
 
 @cache
 def rungs() -> tuple[str, ...]:
-    """The ISA rungs of `native` that this CPU can run, slowest first; empty where `native` is not built."""
+    """The ISA rungs of `native` that this CPU can run, slowest first and "amx" last; empty where `native` is not built."""
     try:
         from .kernels.native.isa import supported
     except ImportError:
@@ -171,27 +171,44 @@ def rungs() -> tuple[str, ...]:
     return supported()
 
 
+@cache
+def _fastest() -> str | None:
+    """Without asking for "amx", which is the system's to allow: it is for those who name it."""
+    try:
+        from .kernels.native.isa import fastest
+    except ImportError:
+        return None
+    return fastest()
+
+
 def active_isa() -> str | None:
-    """The rung that `native` uses: the innermost `isa` block, else FASTML_ISA, else the fastest; None without any."""
+    """The rung that `native` uses: the innermost `isa` block, else FASTML_ISA, else the fastest; None without any.
+
+    "amx" only where it is chosen by name.
+    """
     chosen = _isa_block.get() or _checked_isa(os.environ.get("FASTML_ISA") or None, "FASTML_ISA")
-    return chosen or (rungs()[-1] if rungs() else None)
+    return chosen or _fastest()
 
 
 def _checked_isa(name: str | None, argument: str) -> str | None:
-    known = ("baseline", "avx2", "avx512", "neon")
+    known = ("baseline", "avx2", "avx512", "amx", "neon")
     if name is None or name in rungs():
         return name
     if name not in known:
         raise ValueError(f"{argument}: expected one of {', '.join(map(repr, known))}, got {name!r}")
     can = ", ".join(rungs())
-    raise RuntimeError(
-        f"{argument}: the rung {name!r} cannot run here: " + (f"this CPU has {can}" if can else "native is not built")
-    )
+    reason = f"this CPU has {can}" if can else "native is not built"
+    if can and name == "amx":
+        reason += "; it takes AMX-BF16, Linux 5.16 or later, and a build by GCC 11 or clang 12 or later"
+    raise RuntimeError(f"{argument}: the rung {name!r} cannot run here: {reason}")
 
 
 @contextmanager
 def isa(name: str) -> Iterator[None]:
     """Force an ISA rung of `native` for this thread's block: ``with fastml.backend.isa("avx2"): …``.
+
+    "amx" computes float32 products of passes over at least 16 sequences in AMX tiles, each number as three bfloat16, to
+    the accuracy of float32; it is never chosen by itself.
 
     Raises
     ------

@@ -3,8 +3,8 @@
 include "recurrent.pxi"
 
 cdef extern from "gru.h":
-    const fm_kernel fm_gru_forward[4][2]
-    const fm_kernel fm_gru_backward[4][2]
+    const fm_kernel fm_gru_forward[5][2]
+    const fm_kernel fm_gru_backward[5][2]
 
 
 def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates, *, isa):

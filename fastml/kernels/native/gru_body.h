@@ -80,7 +80,8 @@ INLINE void FN(candidate_cell)(const FN(run) * f, const FN(at) * at, V a, intptr
 }
 
 static void FN(step)(const FN(run) * f, const FN(at) * at) {
-    const intptr_t H = f->H, gates = f->p->option ? 3 : 2, group = H * gates * L;
+    const intptr_t H = f->H, gates = f->p->option ? 3 : 2, group = FM_PACKED(H) * gates * L;
+    const FN(left) h = FN(split)(f->parts, at->h_in, f->ldh, at->n, H);
     FN(sums) start, sums;
     for (intptr_t i = 0, nb; i < f->blocks; i += nb) {
         nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
@@ -95,7 +96,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
                     if (gates == 3) *to++ = vload(f->b_n + b * L);
                 }
             FN(tile) *tile = nb == 2 ? FN(pairs)[gates] : FN(tiles)[gates][m];
-            tile((REAL *)start.v, gates * L, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group, gates * L, H,
+            tile((REAL *)start.v, gates * L, h.a + r * h.ld, h.ld, 1, f->w_hh + j * group, group, gates * L, H,
                  (REAL *)sums.v, gates * L); /* 1 */
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -107,14 +108,15 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
     }
     if (f->p->option) return;
+    const FN(left) rh = FN(split)(f->parts, f->rh, f->ldh, at->n, H);
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) *to++ = vload(at->projected + row * f->ldp + (b * 3 + 2) * L);
-            FN(tiles)[nv][m]((REAL *)start.v, nv * L, f->rh + r * f->ldh, f->ldh, 1, f->w_n + j * H * L, 0, nv * L, H,
-                             (REAL *)sums.v, nv * L);
+            FN(tiles)[nv][m]((REAL *)start.v, nv * L, rh.a + r * rh.ld, rh.ld, 1, f->w_n + j * FM_PACKED(H) * L, 0, nv * L,
+                             H, (REAL *)sums.v, nv * L);
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) FN(candidate_cell)(f, at, *sum++, b, row);
@@ -179,11 +181,12 @@ INLINE void FN(through_cell)(const FN(back) * f, const FN(back_at) * at, V throu
 
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
     const intptr_t K = f->blocks * L;
+    const FN(left) dah = FN(split_dah)(f, at->dah_next, worker, from, to, at->step);
     FN(sums) sums;
     FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, f->carry, at->dah_next, j, nv, r, m, at->step);
+            FN(dh_sums)(&sums, f, f->carry, dah, i - from, j, nv, r, m, at->step);
             const V *sum = sums.v;
             for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
@@ -191,11 +194,13 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t w
         if (fm_poll(f->p, worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
     if (f->p->option) return;
+    const FN(left) dn = FN(split)(f->parts, at->chunk->dn + (at->first + worker + from * at->step) * f->ldh,
+                                  at->step * f->ldh, to - from, K);
     FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
-            FN(tiles)[nv][m](0, 0, at->chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0,
-                             nv * L, K, (REAL *)sums.v, nv * L); /* 2 */
+            FN(tiles)[nv][m](0, 0, dn.a + (i - from) * dn.ld, dn.ld, 1, f->w_n + j * FM_PACKED(K) * L, 0, nv * L, K,
+                             (REAL *)sums.v, nv * L); /* 2 */
             const V *sum = sums.v;
             for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
                 for (intptr_t b = j; b < j + nv; b++) FN(through_cell)(f, at, *sum++, b, rank);

@@ -3,9 +3,14 @@
 cdef extern from "isa.h":
     int fm_supported(int rung) nogil
 
-NAMES = ("baseline", "avx2", "avx512", "neon")
+NAMES = ("baseline", "avx2", "avx512", "neon", "amx")
 
 
 def supported() -> tuple[str, ...]:
-    """The rungs that this CPU runs, slowest first."""
+    """The rungs that this CPU runs, slowest first; "amx", which asks the system for its registers, last."""
     return tuple(name for rung, name in enumerate(NAMES) if fm_supported(rung))
+
+
+def fastest() -> str:
+    """The rung to use where none is chosen: never "amx", whose results are another rung's in fewer ways."""
+    return [name for rung, name in enumerate(NAMES) if name != "amx" and fm_supported(rung)][-1]

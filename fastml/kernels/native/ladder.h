@@ -74,9 +74,35 @@
 #pragma GCC pop_options
 #endif
 
+/* Float32 products by AMX; everything else of that rung is AVX-512's. */
+#if FM_HAS_AMX
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16")
+#endif
+#define FM_RUNG FM_AMX
+#define FM_RUNG_NAME amx
+#define FM_DTYPE 32
+#include FM_BODY
+#undef FM_DTYPE
+#undef FM_RUNG
+#undef FM_RUNG_NAME
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#define FM_AMX_CELLS(name) {name##_f32_amx, name##_f64_avx512}
+#else
+#define FM_AMX_CELLS(name) {0, 0}
+#endif
+
 #define FM_TABLE(name)                                                                                                 \
     {{name##_f32_baseline, name##_f64_baseline}, {name##_f32_avx2, name##_f64_avx2},                                   \
-     {name##_f32_avx512, name##_f64_avx512},     {0, 0}}
+     {name##_f32_avx512, name##_f64_avx512},     {0, 0},                                                               \
+     FM_AMX_CELLS(name)}
 
 #else
 
@@ -91,7 +117,7 @@
 #undef FM_RUNG
 #undef FM_RUNG_NAME
 
-#define FM_TABLE(name) {{0, 0}, {0, 0}, {0, 0}, {name##_f32_neon, name##_f64_neon}}
+#define FM_TABLE(name) {{0, 0}, {0, 0}, {0, 0}, {name##_f32_neon, name##_f64_neon}, {0, 0}}
 
 #endif
 

@@ -3,8 +3,8 @@
 include "recurrent.pxi"
 
 cdef extern from "lstm.h":
-    const fm_kernel fm_lstm_forward[4][2]
-    const fm_kernel fm_lstm_backward[4][2]
+    const fm_kernel fm_lstm_forward[5][2]
+    const fm_kernel fm_lstm_backward[5][2]
 
 
 def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_n, gates, cells, *, isa):

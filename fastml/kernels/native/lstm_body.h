@@ -44,14 +44,15 @@ INLINE void FN(cell)(const FN(run) * f, const FN(at) * at, const V *a, intptr_t 
 }
 
 static void FN(step)(const FN(run) * f, const FN(at) * at) {
-    const intptr_t H = f->H, group = H * 4 * L;
+    const intptr_t H = f->H, group = FM_PACKED(H) * 4 * L;
+    const FN(left) h = FN(split)(f->parts, at->h_in, f->ldh, at->n, H);
     FN(sums) sums;
     for (intptr_t i = 0, nb; i < f->blocks; i += nb) {
         nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
         intptr_t j = at->backwards ? f->blocks - i - nb : i;
-        FM_EACH_TILE(0, at->n, ROWS4, r, m) {
+        FM_EACH_TILE(0, at->n, ROWS_MAX(4), r, m) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[4][m];
-            tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group,
+            tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, h.a + r * h.ld, h.ld, 1, f->w_hh + j * group, group,
                  4 * L, H, (REAL *)sums.v, 4 * L); /* 1 */
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -89,11 +90,12 @@ INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, int
 }
 
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
+    const FN(left) dah = FN(split_dah)(f, at->dah_next, worker, from, to, at->step);
     FN(sums) sums;
     FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, at->dah_next, j, nv, r, m, at->step); /* 1 */
+            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, dah, i - from, j, nv, r, m, at->step); /* 1 */
             const V *sum = sums.v;
             for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);

@@ -27,6 +27,7 @@ typedef struct fm_pass {
     int64_t polled;          /* when, in ns */
     double work;             /* since the clock was read */
     uint64_t mode;           /* the calling thread's own floating-point mode */
+    void (*resume)(void);    /* amx: configures the tiles again, which a signal handler may have used */
     int stop;                /* give up: sticky, breaks every barrier */
     int arrived, generation; /* the barrier's */
 } fm_pass;
@@ -93,6 +94,7 @@ static inline int fm_poll(fm_pass *p, intptr_t worker, double work) {
             fm_restore(p->mode); /* signal handlers are the user's code: they run in the user's mode */
             if (p->poll(p->poller)) fm_stop(p);
             fm_flush_denormals();
+            if (p->resume) p->resume();
         }
     }
     return fm_stopped(p);

@@ -11,11 +11,13 @@
  * Packed columns: vectors of L columns in groups; a group of NV vectors starting at vector v lies at v * K * L as
  * [K][NV][L]. Columns of gates: a group is one block of L hidden units with all its gates, [H/L][K][G][L], so that a
  * tile ends with all gates of its units. Plain columns (and the RNN's one gate): groups of 4, then 2, then 1.
+ *
+ * The AMX rung has tiles and packing of its own (product_amx.h), behind the same names. FM_PACKED(K) is the room, in REALs,
+ * of a packed column of K numbers; FM_PARTS(rows, K) that of `rows` rows made ready for tiles by `split`.
  */
 
 #undef GROUP
 #undef GATE_GROUP
-#undef ROWS_MAX
 #undef FM_TILE_ARGUMENTS
 #undef FM_DEFINE_TILE
 #undef FM_EACH_TILE
@@ -23,13 +25,45 @@
 
 #define GROUP(left) ((left) >= 4 ? 4 : (left) >= 2 ? 2 : 1)
 #define GATE_GROUP(gates, left) ((gates) > 1 ? (gates) : GROUP(left))
-#define ROWS_MAX(nv) ((nv) == 4 ? ROWS4 : (nv) == 3 ? ROWS3 : 6)
 
 /* out[m][v] = init[m][v] (0 if NULL) + sum over k of a[m * lda + k * inca] * w[k * ldw + v * L ...], rows of init and out
  * ldi and ldo apart; group b of NB reads w + b * next and lies behind the group before in init and out. */
 #define FM_TILE_ARGUMENTS                                                                                              \
     const REAL *init, intptr_t ldi, const REAL *a, intptr_t lda, intptr_t inca, const REAL *w, intptr_t next,          \
         intptr_t ldw, intptr_t K, REAL *out, intptr_t ldo
+
+/* Walks n columns in groups, j and nv; backwards the fours change places, what is left over has one place only. Steps walk
+ * to and fro, so that what the last step left in cache is used first (1.2 to 1.7 times as fast where the weights are
+ * larger than L2). */
+#undef FM_EACH_GROUP
+#define FM_EACH_GROUP(n, backwards, j, nv)                                                                             \
+    for (intptr_t walked = 0, nv = 0, j = 0;                                                                           \
+         walked < (n) && (nv = GROUP((n) - walked), j = (backwards) && nv == 4 ? (n) / 4 * 4 - walked - 4 : walked, 1); \
+         walked += nv)
+
+/* Walks rows [from, to) in tiles of at most `most`, r and m. */
+#define FM_EACH_TILE(from, to, most, r, m)                                                                             \
+    for (intptr_t r = (from), m = 0; r < (to) && (m = FN(height)((to) - r, most), 1); r += m)
+
+/* What moving a number to or from fresh memory costs, in the operations that `fm_poll` counts. */
+#define FM_MOVED 20.0
+
+/* The row of w (of G * H) that is lane l of vector v of the gates' columns, or -1 for a lane beyond H. */
+INLINE intptr_t FN(gate_row)(const int gates, intptr_t H, intptr_t v, intptr_t l) {
+    intptr_t unit = v / gates * L + l;
+    return unit < H ? v % gates * H + unit : -1;
+}
+
+#if FM_RUNG == FM_AMX
+#include "product_amx.h"
+#else
+
+#undef ROWS_MAX
+#undef FM_PACKED
+#undef FM_PARTS
+#define ROWS_MAX(nv) ((nv) == 4 ? ROWS4 : (nv) == 3 ? ROWS3 : 6)
+#define FM_PACKED(K) (K)
+#define FM_PARTS(rows, K) 0
 
 INLINE void FN(tile_body)(const int MR, const int NB, const int NV, FM_TILE_ARGUMENTS) {
     V acc[MR * NB * NV];
@@ -92,15 +126,6 @@ typedef struct {
     V v[FM_SUMS];
 } FN(sums);
 
-/* Walks n columns in groups, j and nv; backwards the fours change places, what is left over has one place only. Steps walk
- * to and fro, so that what the last step left in cache is used first (1.2 to 1.7 times as fast where the weights are
- * larger than L2). */
-#undef FM_EACH_GROUP
-#define FM_EACH_GROUP(n, backwards, j, nv)                                                                             \
-    for (intptr_t walked = 0, nv = 0, j = 0;                                                                           \
-         walked < (n) && (nv = GROUP((n) - walked), j = (backwards) && nv == 4 ? (n) / 4 * 4 - walked - 4 : walked, 1); \
-         walked += nv)
-
 /* The height of the next tile of `left` rows, cut into the fewest tiles of at most `most`, evenly (32 as 6 6 5 5 5 5). */
 INLINE intptr_t FN(height)(intptr_t left, intptr_t most) {
     if (left <= most) return left;
@@ -108,35 +133,15 @@ INLINE intptr_t FN(height)(intptr_t left, intptr_t most) {
     uint32_t rows = (uint32_t)left, tiles = (rows + (uint32_t)most - 1) / (uint32_t)most;
     return (rows + tiles - 1) / tiles;
 }
-#define FM_EACH_TILE(from, to, most, r, m)                                                                             \
-    for (intptr_t r = (from), m = 0; r < (to) && (m = FN(height)((to) - r, most), 1); r += m)
 
-/* out[r] = bias + a[r] . w for all rows, `vectors` columns of gates. */
-static void FN(project)(fm_pass *p, intptr_t worker, intptr_t rows, const REAL *a, intptr_t lda, intptr_t K,
-                        const REAL *w, const REAL *bias, REAL *out, intptr_t ldo, intptr_t vectors) {
-    for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = GATE_GROUP(FM_GATES, vectors - v);
-        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
-            FN(tiles)[nv][m](bias + v * L, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, out + r * ldo + v * L, ldo);
-        if (fm_poll(p, worker, 2.0 * rows * K * nv * L)) return;
-    }
-}
-
-/* Rows [from, to) of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N. */
-static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K,
-                        const REAL *w, REAL *out, const intptr_t *at, intptr_t N) {
-    FN(sums) sums;
-    const intptr_t vectors = (N + L - 1) / L;
-    for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = GROUP(vectors - v);
-        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
-            FN(tiles)[nv][m](0, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, (REAL *)sums.v, nv * L);
-            const V *sum = sums.v;
-            for (intptr_t i = 0; i < m; i++)
-                for (intptr_t n = v * L; n < (v + nv) * L; n += L) FN(store_tail)(out + at[r + i] * N + n, *sum++, N - n);
-        }
-        if (fm_poll(p, worker, 2.0 * (to - from) * K * nv * L)) return;
-    }
+/* The left factor as tiles take it, row r at a + r * ld: here, the rows as they are. */
+typedef struct {
+    const REAL *a;
+    intptr_t ld;
+} FN(left);
+INLINE FN(left) FN(split)(REAL *parts, const REAL *a, intptr_t lda, intptr_t rows, intptr_t K) {
+    (void)parts, (void)rows, (void)K;
+    return (FN(left)){a, lda};
 }
 
 /* Gradient of weights: c[n][v] += sum over rows k of a[k][n] * da[k][v], columns n in [from, to). `vectors` columns of da,
@@ -144,7 +149,8 @@ static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to,
  * state the broadcast one. Each call sums its own rows first and then adds to c: sums of sums lose less than one long
  * chain. */
 static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t from, intptr_t to, intptr_t N, const REAL *a,
-                      intptr_t lda, const REAL *da, intptr_t ldd, intptr_t rows, REAL *c, intptr_t vectors) {
+                      intptr_t lda, const REAL *da, intptr_t ldd, intptr_t rows, REAL *c, intptr_t vectors, REAL *parts) {
+    (void)parts;
     FN(sums) sums;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(gates, vectors - v);
@@ -157,16 +163,7 @@ static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t fro
     }
 }
 
-/* What moving a number to or from fresh memory costs, in the operations that `fm_poll` counts. */
-#define FM_MOVED 20.0
-
 /* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. */
-
-/* The row of w (of G * H) that is lane l of vector v of the gates' columns, or -1 for a lane beyond H. */
-INLINE intptr_t FN(gate_row)(const int gates, intptr_t H, intptr_t v, intptr_t l) {
-    intptr_t unit = v / gates * L + l;
-    return unit < H ? v % gates * H + unit : -1;
-}
 
 /* Columns of gates from rows of w (gates * H, K): what `project` and the forward steps read. */
 static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed,
@@ -205,6 +202,40 @@ static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_
             if (copied) memcpy(to, w + row * N + v * L, copied * sizeof(REAL));
             memset(to + copied, 0, (width - copied) * sizeof(REAL));
         }
+    }
+}
+
+#endif
+
+/* out[r] = bias + a[r] . w for all rows, `vectors` columns of gates. */
+static void FN(project)(fm_pass *p, intptr_t worker, intptr_t rows, const REAL *a, intptr_t lda, intptr_t K,
+                        const REAL *w, const REAL *bias, REAL *out, intptr_t ldo, intptr_t vectors, REAL *parts) {
+    const FN(left) left = FN(split)(parts, a, lda, rows, K);
+    for (intptr_t v = 0, nv; v < vectors; v += nv) {
+        nv = GATE_GROUP(FM_GATES, vectors - v);
+        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
+            FN(tiles)[nv][m](bias + v * L, 0, left.a + r * left.ld, left.ld, 1, w + v * FM_PACKED(K) * L, 0, nv * L, K,
+                             out + r * ldo + v * L, ldo);
+        if (fm_poll(p, worker, 2.0 * rows * K * nv * L)) return;
+    }
+}
+
+/* Rows [from, to) of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N. */
+static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K,
+                        const REAL *w, REAL *out, const intptr_t *at, intptr_t N, REAL *parts) {
+    const FN(left) left = FN(split)(parts, a + from * lda, lda, to - from, K);
+    FN(sums) sums;
+    const intptr_t vectors = (N + L - 1) / L;
+    for (intptr_t v = 0, nv; v < vectors; v += nv) {
+        nv = GROUP(vectors - v);
+        FM_EACH_TILE(from, to, ROWS_MAX(nv), r, m) {
+            FN(tiles)[nv][m](0, 0, left.a + (r - from) * left.ld, left.ld, 1, w + v * FM_PACKED(K) * L, 0, nv * L, K,
+                             (REAL *)sums.v, nv * L);
+            const V *sum = sums.v;
+            for (intptr_t i = 0; i < m; i++)
+                for (intptr_t n = v * L; n < (v + nv) * L; n += L) FN(store_tail)(out + at[r + i] * N + n, *sum++, N - n);
+        }
+        if (fm_poll(p, worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }
 

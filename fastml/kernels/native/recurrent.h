@@ -50,6 +50,23 @@ static void FN(zero_padding)(fm_pass *p, REAL *a, intptr_t N, intptr_t b, intptr
         memset(a + (t * p->B + b) * N, 0, N * sizeof(REAL));
 }
 
+/* A worker's own state of the CPU, and the caller's again. */
+static uint64_t FN(enter)(fm_pass *p, intptr_t worker) {
+    uint64_t mode = fm_flush_denormals();
+    if (worker == 0) p->mode = mode;
+#if FM_RUNG == FM_AMX
+    FN(configure)();
+    if (worker == 0) p->resume = FN(configure);
+#endif
+    return mode;
+}
+static void FN(leave)(uint64_t mode) {
+#if FM_RUNG == FM_AMX
+    fm_tile_release();
+#endif
+    fm_restore(mode);
+}
+
 /* ------------------------------------------------------------------------------------------------------ forward */
 
 typedef struct {
@@ -60,6 +77,7 @@ typedef struct {
     REAL *w_n, *b_n;                            /* gru: the candidate's recurrent weights (reset before) or bias (after) */
     REAL *h[2], *c, *xs, *projected;            /* this worker's rows */
     REAL *rh, *z;                               /* gru, reset before: between the two products of a step */
+    REAL *parts;                                /* rows made ready for tiles */
     intptr_t *time_rows, *saved_rows;
 } FN(run);
 
@@ -84,9 +102,9 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     f->ldh = PADDED(H);
     f->ldx = PADDED(p->I);
     f->ldp = columns + L;
-    f->w_ih = fm_take(&arena, columns * p->I * sizeof(REAL));
-    f->w_hh = fm_take(&arena, columns * H * sizeof(REAL));
-    f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * H * sizeof(REAL)) : 0;
+    f->w_ih = fm_take(&arena, columns * FM_PACKED(p->I) * sizeof(REAL));
+    f->w_hh = fm_take(&arena, columns * FM_PACKED(H) * sizeof(REAL));
+    f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * FM_PACKED(H) * sizeof(REAL)) : 0;
     f->bias = fm_take(&arena, columns * sizeof(REAL));
     f->b_n = fm_take(&arena, blocks * L * sizeof(REAL));
     for (intptr_t w = 0; w < workers; w++) {
@@ -97,6 +115,7 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
         mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         mine.xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
         mine.projected = fm_take(&arena, rows * f->ldp * sizeof(REAL));
+        mine.parts = fm_take(&arena, FM_PARTS(rows, p->I > H ? p->I : H) * sizeof(REAL));
         mine.time_rows = fm_take(&arena, rows * sizeof(intptr_t));
         mine.saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
         if (w == worker) *f = mine;
@@ -141,7 +160,8 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
                 f->saved_rows[rows] = end * p->B + b;
                 memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
-        FN(project)(p, worker, rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors);
+        FN(project)(p, worker, rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors,
+                    f->parts);
         for (rows = 0; s < end;) {
             FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
                          f->time_rows + rows, f->saved_rows + rows, now};
@@ -157,19 +177,21 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
 }
 
 static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
+#if FM_RUNG == FM_AMX
+    if (p->B < FM_AMX_ROWS) return forward_f32_avx512(p, worker, workers);
+#endif
     FN(run) f;
     intptr_t chunk = FN(chunk_rows)(p, p->H < 256 ? 96 : 192);
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
-    uint64_t mode = fm_flush_denormals();
-    if (worker == 0) p->mode = mode;
+    uint64_t mode = FN(enter)(p, worker);
     FN(weights)(&f, worker, workers);
     fm_meet(p, workers);
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
     intptr_t panels = ((p->B + chunk - 1) / chunk + workers - 1) / workers * workers;
     for (intptr_t i = worker; i < panels && !fm_stopped(p); i += workers)
         FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk, worker);
-    fm_restore(mode);
+    FN(leave)(mode);
     return bytes;
 }
 
@@ -189,6 +211,7 @@ typedef struct {
     intptr_t H, blocks, vectors, hvectors, ldh, ldx, ldd; /* hvectors: of the columns of dah */
     REAL *w_ih, *w_hh, *w_n;                              /* packed for the products with da and dah (and dn) */
     REAL *dw_ih, *dw_hh, *dw_n, *db, *dbh;                /* sums, in the gates' columns */
+    REAL *parts;                                          /* this worker's: rows made ready for tiles */
     REAL *carry, *dc; /* (panel) what reaches h and c from the step after, apart from the product with dah */
     FN(chunk) chunks[2];
 } FN(back);
@@ -203,7 +226,7 @@ typedef struct {
     const REAL *dah_next; /* rows of the step after (in processing), or NULL for sequences whose last step this is */
 } FN(back_at);
 
-static size_t FN(backward_scratch)(fm_pass *p, intptr_t rows, FN(back) * f) {
+static size_t FN(backward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(back) * f) {
     fm_arena arena = {p->scratch, 0};
     intptr_t H = p->H, blocks = (H + L - 1) / L, I = p->I;
     int hgates = FM_SPLIT && !p->option ? 2 : FM_GATES;
@@ -215,9 +238,9 @@ static size_t FN(backward_scratch)(fm_pass *p, intptr_t rows, FN(back) * f) {
     f->ldh = PADDED(H);
     f->ldx = PADDED(I);
     f->ldd = f->vectors * L + L;
-    f->w_ih = fm_take(&arena, f->vectors * L * PADDED(I) * sizeof(REAL));
-    f->w_hh = fm_take(&arena, f->vectors * L * PADDED(H) * sizeof(REAL));
-    f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * PADDED(H) * sizeof(REAL)) : 0;
+    f->w_ih = fm_take(&arena, FM_PACKED(f->vectors * L) * PADDED(I) * sizeof(REAL));
+    f->w_hh = fm_take(&arena, FM_PACKED(f->vectors * L) * PADDED(H) * sizeof(REAL));
+    f->w_n = FM_SPLIT ? fm_take(&arena, FM_PACKED(blocks * L) * PADDED(H) * sizeof(REAL)) : 0;
     f->dw_ih = fm_take(&arena, f->vectors * L * I * sizeof(REAL));
     f->dw_hh = fm_take(&arena, f->vectors * L * H * sizeof(REAL));
     f->dw_n = FM_SPLIT ? fm_take(&arena, blocks * L * H * sizeof(REAL)) : 0;
@@ -236,30 +259,44 @@ static size_t FN(backward_scratch)(fm_pass *p, intptr_t rows, FN(back) * f) {
         c->time_rows = fm_take(&arena, rows * sizeof(intptr_t));
         c->saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
     }
+    /* of rows of da, or of columns beside a group of columns of da (outer) */
+    intptr_t of_rows = FM_PARTS(rows, f->vectors * L), of_columns = FM_PARTS((I > H ? I : H) + 4 * L, rows);
+    for (intptr_t w = 0; w < workers; w++) {
+        REAL *parts = fm_take(&arena, (of_rows > of_columns ? of_rows : of_columns) * sizeof(REAL));
+        if (w == worker) f->parts = parts;
+    }
     return arena.used;
 }
 
 static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers);
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to);
 
-/* sums = what reaches h of m own ranks from r on: `init` (rows of carry, or none), then the product with the step after.
+/* Rows of the step after, of own ranks number [from, to), made ready for `dh_sums`; none for NULL. */
+INLINE FN(left) FN(split_dah)(const FN(back) * f, const REAL *dah, intptr_t worker, intptr_t from, intptr_t to,
+                              intptr_t step) {
+    return FN(split)(f->parts, dah ? dah + (worker + from * step) * f->ldd : 0, step * f->ldd, to - from, f->hvectors * L);
+}
+
+/* sums = what reaches h of m own ranks from r on: `init` (rows of carry, or none), then the product with the step after,
+ * whose row of r is number i of dah.
  * The upstream gradient is added by the cell, last, so that a sequence that is cut and carried on sums in the same order.
  */
-INLINE void FN(dh_sums)(FN(sums) * sums, const FN(back) * f, const REAL *init, const REAL *dah, intptr_t j, intptr_t nv,
-                        intptr_t r, intptr_t m, intptr_t step) {
+INLINE void FN(dh_sums)(FN(sums) * sums, const FN(back) * f, const REAL *init, FN(left) dah, intptr_t i, intptr_t j,
+                        intptr_t nv, intptr_t r, intptr_t m, intptr_t step) {
     intptr_t K = f->hvectors * L;
-    FN(tiles)[nv][m](init ? init + r * f->ldh + j * L : 0, step * f->ldh, dah ? dah + r * f->ldd : 0, step * f->ldd, 1,
-                     f->w_hh + j * K * L, 0, nv * L, dah ? K : 0, (REAL *)sums->v, nv * L);
+    FN(tiles)[nv][m](init ? init + r * f->ldh + j * L : 0, step * f->ldh, dah.a ? dah.a + i * dah.ld : 0, dah.ld, 1,
+                     f->w_hh + j * FM_PACKED(K) * L, 0, nv * L, dah.a ? K : 0, (REAL *)sums->v, nv * L);
 }
 
 /* Gradient of the initial states of the first `to` own ranks, whose first step's dah is given. */
 static void FN(dh0)(const FN(back) * f, const REAL *dah, const intptr_t *order, intptr_t worker, intptr_t workers,
                     intptr_t to) {
+    const FN(left) left = FN(split_dah)(f, dah, worker, 0, to, workers);
     FN(sums) sums;
     for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
         nv = GROUP(f->blocks - j);
         FM_EACH_TILE(0, to, ROWS_MAX(nv), i, m) {
-            FN(dh_sums)(&sums, f, FM_CARRY ? f->carry : 0, dah, j, nv, worker + i * workers, m, workers);
+            FN(dh_sums)(&sums, f, FM_CARRY ? f->carry : 0, left, i, j, nv, worker + i * workers, m, workers);
             const V *sum = sums.v;
             for (intptr_t r = worker + i * workers; r < worker + (i + m) * workers; r += workers)
                 for (intptr_t unit = j * L; unit < (j + nv) * L; unit += L)
@@ -274,16 +311,15 @@ static void FN(chunk_gradients)(FN(back) * f, const FN(chunk) * c, intptr_t rows
     fm_pass *p = f->p;
     intptr_t I = p->I, H = p->H, ldd = f->ldd, ldh = f->ldh;
     FN(scatter)(p, worker, fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd,
-                f->vectors * L, f->w_ih,
-                p->dx, c->time_rows, I);
+                f->vectors * L, f->w_ih, p->dx, c->time_rows, I, f->parts);
     intptr_t from = fm_share(I, worker, workers), to = fm_share(I, worker + 1, workers);
-    FN(outer)(p, worker, FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
+    FN(outer)(p, worker, FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors, f->parts);
     from = fm_share(H, worker, workers), to = fm_share(H, worker + 1, workers);
     if (FM_SPLIT && !p->option) {
-        FN(outer)(p, worker, 2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
-        FN(outer)(p, worker, 1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks);
+        FN(outer)(p, worker, 2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors, f->parts);
+        FN(outer)(p, worker, 1, from, to, H, c->rh, ldh, c->dn, ldh, rows, f->dw_n, f->blocks, f->parts);
     } else
-        FN(outer)(p, worker, FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors);
+        FN(outer)(p, worker, FM_GATES, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->vectors, f->parts);
     from = fm_share(f->vectors, worker, workers), to = fm_share(f->vectors, worker + 1, workers);
     FN(add_rows)(c->da, ldd, rows, f->db, from, to);
     if (FM_SPLIT && p->option) FN(add_rows)(c->dah, ldd, rows, f->dbh, from, to);
@@ -364,12 +400,14 @@ static void FN(final_gradients)(const FN(back) * f, const intptr_t *order, intpt
 INLINE intptr_t FN(own)(intptr_t n, intptr_t worker, intptr_t workers) { return (n - worker + workers - 1) / workers; }
 
 static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
+#if FM_RUNG == FM_AMX
+    if (p->B < FM_AMX_ROWS) return backward_f32_avx512(p, worker, workers);
+#endif
     FN(back) f;
     const intptr_t rows_most = FN(chunk_rows)(p, 128);
-    size_t bytes = FN(backward_scratch)(p, rows_most, &f);
+    size_t bytes = FN(backward_scratch)(p, worker, workers, rows_most, &f);
     if (!p->scratch) return bytes;
-    uint64_t mode = fm_flush_denormals();
-    if (worker == 0) p->mode = mode;
+    uint64_t mode = FN(enter)(p, worker);
     FN(back_weights)(&f, worker, workers);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);
@@ -417,6 +455,6 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
         }
     }
     if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
-    fm_restore(mode);
+    FN(leave)(mode);
     return bytes;
 }

@@ -3,8 +3,8 @@
 include "recurrent.pxi"
 
 cdef extern from "rnn.h":
-    const fm_kernel fm_rnn_forward[4][2]
-    const fm_kernel fm_rnn_backward[4][2]
+    const fm_kernel fm_rnn_forward[5][2]
+    const fm_kernel fm_rnn_backward[5][2]
 
 
 def rnn_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, relu, y, h_n, *, isa):

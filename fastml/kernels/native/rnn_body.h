@@ -26,6 +26,7 @@ static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
 static void FN(step)(const FN(run) * f, const FN(at) * at) {
     const fm_pass *p = f->p;
     const intptr_t H = f->H, fours = f->blocks / 4 * 4;
+    const FN(left) before = FN(split)(f->parts, at->h_in, f->ldh, at->n, H);
     FN(sums) sums;
     for (intptr_t i = 0, nv, nb; i < f->blocks; i += nb * nv) {
         nv = GROUP(f->blocks - i);
@@ -34,8 +35,8 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         intptr_t j = at->backwards && i < fours ? fours - i - 4 * nb : i;
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[nv][m];
-            tile(at->projected + r * f->ldp + j * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * H * L,
-                 H * 4 * L, nv * L, H, (REAL *)sums.v, nv * L); /* 1 */
+            tile(at->projected + r * f->ldp + j * L, f->ldp, before.a + r * before.ld, before.ld, 1,
+                 f->w_hh + j * FM_PACKED(H) * L, FM_PACKED(H) * 4 * L, nv * L, H, (REAL *)sums.v, nv * L); /* 1 */
             for (intptr_t row = r, c = 0; row < r + m; row++)
                 for (intptr_t unit = j * L; unit < (j + nb * nv) * L; unit += L, c++) {
                     V h = sums.v[c];
@@ -67,11 +68,12 @@ INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, int
 }
 
 static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
+    const FN(left) dah = FN(split_dah)(f, at->dah_next, worker, from, to, at->step);
     FN(sums) sums;
     FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
             intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, at->dah_next, j, nv, r, m, at->step); /* 1 */
+            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, dah, i - from, j, nv, r, m, at->step); /* 1 */
             const V *sum = sums.v;
             for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);

@@ -43,7 +43,7 @@
 /* ROWS4, ROWS3: the rows of a register tile that is 4 or 3 vectors wide. Of 32 registers 24 accumulate and 4 hold
  * weights; of 16, 12 and 1. */
 
-#if FM_RUNG == FM_AVX512
+#if FM_RUNG == FM_AVX512 || FM_RUNG == FM_AMX
 
 #define ROWS4 6
 #define ROWS3 8
