@@ -163,7 +163,7 @@ _isa_block: ContextVar[str | None] = ContextVar("fastml_isa", default=None)
 
 @cache
 def rungs() -> tuple[str, ...]:
-    """The ISA rungs of `native` that this CPU can run, slowest first and "amx" last; empty where `native` is not built."""
+    """The ISA rungs of `native` that this CPU can run, slowest first, "amx" last; empty where `native` is not built."""
     try:
         from .kernels.native.isa import supported
     except ImportError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import fastml
 from fastml.kernels.table import KERNELS
 
-RUNGS = ("neon",) if platform.machine().lower() in ("arm64", "aarch64") else ("baseline", "avx2", "avx512")
+RUNGS = ("neon",) if platform.machine().lower() in ("arm64", "aarch64") else ("baseline", "avx2", "avx512", "amx")
 CELLS = (("reference", None), ("jit", None), *(("native", rung) for rung in RUNGS))
 COLUMNS = (("reference", None), ("jit", None), ("native", None))
 RECURRENT = ("rnn", "gru", "lstm")

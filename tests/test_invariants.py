@@ -1,6 +1,8 @@
 """What changes nothing: the number of threads, the company that a sequence keeps, a cut in time.
 
 `native` promises these bit for bit, `jit` the first of them; elsewhere they hold to within the kernels' tolerance.
+The AMX rung leaves passes over fewer than 16 sequences to another rung: it promises the company among those and among
+larger batches, not from one to the other.
 """
 
 import numpy as np
@@ -69,7 +71,8 @@ def test_any_batch(cell, variant, dtype):
             part = problem.having(**arrays, lengths=None if lengths is None else lengths[b])
             want = of_sequences(whole, b)
             want.update({name: want[name][:steps] for name in ("y", "dx")})
-            same(of_sequences(part.run(), slice(None)), want, part, exactly=cell[0] == "native")
+            exactly = cell[0] == "native" and (cell[1] != "amx" or (len(b) < 16) == (B < 16))
+            same(of_sequences(part.run(), slice(None)), want, part, exactly)
 
 
 def cut(problem, t):

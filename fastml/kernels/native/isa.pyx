@@ -12,5 +12,5 @@ def supported() -> tuple[str, ...]:
 
 
 def fastest() -> str:
-    """The rung to use where none is chosen: never "amx", whose results are another rung's in fewer ways."""
+    """The rung to use where none is chosen; "amx", which promises less, is only for those who name it."""
     return [name for rung, name in enumerate(NAMES) if name != "amx" and fm_supported(rung)][-1]
