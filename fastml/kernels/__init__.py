@@ -25,8 +25,8 @@ The contract of a kernel
   notice Ctrl-C within 0.2 s (`jit` not while it first packs weights of thousands of units, which took up to 1 s at
   H = 4096; `reference` between two calls of NumPy). A failed call leaves no allocation behind.
 * The AMX rung of `native` computes the products of float32 passes over at least 16 sequences from three bfloat16 parts
-  of each number, to the accuracy of float32; smaller batches and float64 are the AVX-512 rung's, bit for bit. Its bits do
-  not depend on the number of workers, nor on a cut in time; those of a sequence do not depend on its company among
+  of each number, to the accuracy of float32; smaller batches and float64 are the AVX-512 rung's, bit for bit. Its bits
+  do not depend on the number of workers, nor on a cut in time; those of a sequence do not depend on its company among
   batches of at least 16, nor among smaller ones, but they differ from one to the other. Finite numbers beyond 3.39e38
   count as infinite there, and those below 8e-34 lose digits. It is never chosen by itself.
 * Denormals count as zero in `jit` and `native` (flushed in every worker, and the caller's setting restored).
