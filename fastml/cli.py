@@ -226,7 +226,7 @@ def _heading(report: bench.Report) -> Iterator[str]:
     m = report.machine
     yield " · ".join(f"{name} {version}" for name, version in m["versions"].items())
     yield f"{m['cpu']} ({m['cpus']} usable) · {m['system']} {m['architecture']}"
-    runs = f" (this CPU runs: {', '.join(m['rungs'])})" if m["rungs"] else ""
+    runs = f" (of {', '.join(m['rungs'])})" if m["rungs"] else ""
     peaks = [f"{'s' if dtype == 'float32' else 'd'}gemm {gflops:.0f} GFLOP/s" for dtype, gflops in report.gemm.items()]
     peaks += [f"copy {report.copy:.0f} GB/s"] if report.copy else []
     yield " · ".join([f"isa {m['isa'] or '-'}{runs}", f"threads {m['threads']}", *peaks])
