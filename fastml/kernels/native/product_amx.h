@@ -11,7 +11,7 @@
  *   columns    groups of NV vectors, at v * FM_PACKED(K) * L: [K/32][3 parts][NV][16 pairs of k][16 columns][2]
  *
  * A tile is 16 rows by NV <= 4 vectors: 4 tile registers of sums, 3 of a's parts and 1 of w's; per 32 k that is
- * 3 + 3 NV loads and 6 NV products. Not measured on hardware: the order is the one of fewest loads, nothing was tuned.
+ * 3 + 3 NV loads and 6 NV products. Speed is not measured on hardware: the order is that of fewest loads, nothing is tuned.
  *
  * Accuracy: 6 roundings of a sum per 32 k where a chain of multiply-adds has 32. Largest error against float64, relative
  * to the largest value, AVX-512 / AMX (emulated; pinned by tests/test_amx.py over smaller sizes):
@@ -26,8 +26,9 @@
  *
  * Each output is a function of its row and its column alone, in one order of k: bits do not depend on the tile, its other
  * rows or the number of workers. A row with a sum that is not finite is computed again by multiply-adds, as the AVX-512
- * rung does: NaN, infinities and overflow mean the same there. Finite numbers beyond 3.39e38 round to an infinite a1 and
- * count as infinite; those below 2^-110 = 8e-34 lose digits, for their lower parts are denormal, which AMX takes as zero.
+ * rung does (at 7 times that rung's time): NaN, infinities and overflow mean the same. Finite numbers beyond 3.39e38 round
+ * to an infinite a1 and count as infinite; those below 2^-110 = 8e-34 lose digits, for their lower parts are denormal,
+ * which AMX takes as zero.
  */
 
 #include "amx.h"
@@ -112,20 +113,32 @@ static FN(left) FN(split)(REAL *parts, const REAL *a, intptr_t lda, intptr_t row
 
 /* ---- tiles */
 
-/* One row of a tile by multiply-adds, from the parts: a is the row's in the first tile. */
+/* The numbers of pairs again, from their parts, the smallest first: exact. */
+INLINE V FN(even)(const __m512i part[3]) {
+    return (V)_mm512_slli_epi32(part[2], 16) + (V)_mm512_slli_epi32(part[1], 16) + (V)_mm512_slli_epi32(part[0], 16);
+}
+INLINE V FN(odd)(const __m512i part[3]) {
+    const __m512i high = _mm512_set1_epi32((int)0xffff0000);
+    return (V)_mm512_and_si512(part[2], high) + (V)_mm512_and_si512(part[1], high) + (V)_mm512_and_si512(part[0], high);
+}
+
+/* One row of a tile by multiply-adds, whose parts begin at a; pair by pair, what K is filled up with being zeros. */
 static NOINLINE void FN(row_again)(intptr_t nv, const REAL *init, const uint16_t *a, const uint16_t *w, intptr_t K,
                                    REAL *out) {
     for (intptr_t v = 0; v < nv; v++) {
         V sum = init ? vload(init + v * L) : vset1(0);
-        for (intptr_t k = 0; k < K; k++) {
-            V x = vset1(0), y = vset1(0);
-            for (intptr_t i = 2; i >= 0; i--) { /* from the smallest: exact */
-                intptr_t tile = k / 32 * 3 + i;
-                x += FN(widen)(_mm256_set1_epi16((short)a[tile * FM_TILE + k % 32]));
-                __m512i pair = _mm512_load_si512(w + (tile * nv + v) * FM_TILE + k % 32 / 2 * 32);
-                y += (V)(k % 2 ? _mm512_and_si512(pair, _mm512_set1_epi32((int)0xffff0000)) : _mm512_slli_epi32(pair, 16));
+        for (intptr_t k = 0; k < K; k += 2) {
+            const uint16_t *a_pair = a + k / 32 * FM_BLOCK + k % 32;
+            const uint16_t *w_pair = w + (k / 32 * 3 * nv + v) * FM_TILE + k % 32 * 16;
+            __m512i x[3], y[3];
+            for (int i = 0; i < 3; i++) {
+                int32_t pair;
+                memcpy(&pair, a_pair + i * FM_TILE, sizeof pair);
+                x[i] = _mm512_set1_epi32(pair);
+                y[i] = _mm512_load_si512(w_pair + i * nv * FM_TILE);
             }
-            sum = vfma(x, y, sum);
+            sum = vfma(FN(even)(x), FN(even)(y), sum);
+            sum = vfma(FN(odd)(x), FN(odd)(y), sum);
         }
         vstore(out + v * L, sum);
     }
