@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["arrays", "dtype_of", "flag", "lengths_of", "recurrent", "recurrent_upstream", "shape"]
+__all__ = [
+    "arrays",
+    "dtype_of",
+    "flag",
+    "lengths_of",
+    "output",
+    "recurrent",
+    "recurrent_upstream",
+    "shape",
+    "weights",
+]
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
@@ -108,36 +118,82 @@ def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     return np.array(found, dtype=np.intp)  # a copy: kernels trust it, and the tape keeps it
 
 
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
 def recurrent(
-    gates: int, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
+    family: str, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
 ) -> SimpleNamespace:
     """The checked arguments of one layer in one direction: arrays by name, absent states and biases as zeros,
-    sizes as T, B, I, H, the dtype, and `given`, the names of the optional arguments that were there.
+    sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of the optional
+    arguments that were there.
     """
-    optional = {**states, "b_ih": b_ih, "b_hh": b_hh}
-    for name, value in {"x": x, "w_ih": w_ih, "w_hh": w_hh}.items():
+    from .tape import Packed
+
+    if x is None:
+        raise TypeError("x: expected an array, got None")
+    if not isinstance(w_ih, Packed):
+        a = weights(family, w_ih, w_hh, b_ih, b_hh, x=x, **states)
+        a.packed = None
+    elif w_ih.kernel != f"{family}_forward":
+        raise TypeError(f"w_ih: expected an array or what {family}_pack made, got {w_ih!r}")
+    else:
+        for name, value in {"w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}.items():
+            if value is not None:
+                raise TypeError(f"{name}: expected None beside packed weights, which have it, got an array")
+        a = weights(family, *(w_ih.arrays[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")), x=x, **states)
+        a.packed = w_ih
+        a.given = w_ih.given | {name for name in states if states[name] is not None}
+    a.T, a.B, _ = a.x.shape
+    for name in states:
+        if states[name] is None:
+            setattr(a, name, np.zeros((a.B, a.H), a.dtype))
+    a.lengths = lengths_of(lengths, a.T, a.B)
+    return a
+
+
+def weights(family: str, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, **others: Any) -> SimpleNamespace:
+    """The checked weights of one layer in one direction, absent biases as zeros; `others` are x and states."""
+    for name, value in {"w_ih": w_ih, "w_hh": w_hh}.items():
         if value is None:
             raise TypeError(f"{name}: expected an array, got None")
-    found = arrays(x=x, w_ih=w_ih, w_hh=w_hh, **optional)
+    x = {"x": others.pop("x")} if "x" in others else {}
+    found = arrays(**x, w_ih=w_ih, w_hh=w_hh, **others, b_ih=b_ih, b_hh=b_hh)
     sizes: dict[str, tuple[int, str]] = {}
+    gates = GATES[family]
     G = gates if gates > 1 else ""
-    shape("x", found["x"], "T B I", sizes)
+    if x:
+        shape("x", found["x"], "T B I", sizes)
     shape("w_hh", found["w_hh"], f"{G}H H", sizes)
     shape("w_ih", found["w_ih"], f"{G}H I", sizes)
-    T, B, I, H = (sizes[letter][0] for letter in "TBIH")
+    I, H = sizes["I"][0], sizes["H"][0]
     for letter, size in (("I", I), ("H", H)):
         if size < 1:
-            raise ValueError(f"{'x' if letter == 'I' else 'w_hh'}: expected {letter} of at least 1, got 0")
-    for name in optional:
-        axes, empty = (f"{G}H", (gates * H,)) if name.startswith("b_") else ("B H", (B, H))
+            source = sizes[letter][1]
+            raise ValueError(f"{source}: expected {letter} of at least 1, got 0")
+    given = frozenset(name for name in (*others, "b_ih", "b_hh") if found[name] is not None)
+    for name in given:
+        shape(name, found[name], f"{G}H" if name.startswith("b_") else "B H", sizes)
+    dtype = found["w_ih"].dtype
+    for name in ("b_ih", "b_hh"):
         if found[name] is None:
-            found[name] = np.zeros(empty, found["x"].dtype)
-        else:
-            shape(name, found[name], axes, sizes)
-    given = frozenset(name for name, value in optional.items() if value is not None)
-    return SimpleNamespace(
-        **found, lengths=lengths_of(lengths, T, B), T=T, B=B, I=I, H=H, dtype=found["x"].dtype, given=given
-    )
+            found[name] = np.zeros(gates * H, dtype)
+    return SimpleNamespace(**found, I=I, H=H, dtype=dtype, given=given)
+
+
+def output(out: Any, a: SimpleNamespace) -> np.ndarray | None:
+    """`out=`, the caller's array for y: written in place, so that it must be exactly what a new one would be."""
+    if out is None:
+        return None
+    wanted = (a.T, a.B, a.H)
+    if not isinstance(out, np.ndarray) or out.dtype != a.dtype or not out.dtype.isnative or out.shape != wanted:
+        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise (ValueError if isinstance(out, np.ndarray) else TypeError)(
+            f"out: expected an array of {a.dtype} and shape (T, B, H) = {wanted}, got {got}"
+        )
+    if not (out.flags.c_contiguous and out.flags.writeable):
+        raise ValueError("out: expected a C-contiguous, writeable array")
+    return out
 
 
 def recurrent_upstream(tape: Any, kernel: str, dy: Any, states: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What a forward pass leaves for its backward pass, and what the backward pass gives back."""
+"""One pass of one layer in one direction, from checked arguments to a kernel and back: what the cells' functions share."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Cell, find
+from .backend import Cell, find, packed_cell
+from .kernels.table import KERNELS, shape_of
 
-__all__ = ["Gradients", "Tape", "backward"]
+__all__ = ["Gradients", "Packed", "Tape", "backward", "forward", "pack"]
+
+SAVED = ("gates", "cells")  # outputs that are for the backward pass alone
+UPSTREAM = ("dy", "dh_n", "dc_n")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,6 +31,51 @@ class Tape:
     def __repr__(self) -> str:
         T, B, I = self.arrays["x"].shape
         return f"Tape({self.kernel} by {self.cell.backend}, T={T}, B={B}, I={I}, H={self.arrays['w_hh'].shape[1]})"
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Packed:
+    """The weights of one layer in one direction, in the form that its back end's forward pass computes with.
+
+    Made by `lstm_pack` and its like; takes the place of the weights in `lstm_forward` and its like, which then runs on
+    the back end and rung that it was packed for. A snapshot: later changes of the weights do not reach it.
+    """
+
+    kernel: str
+    cell: Cell  # its function has the packed weights bound
+    arrays: dict[str, Any]  # weights, biases, and the cell's option
+    given: frozenset[str]  # the biases that there were
+
+    def __repr__(self) -> str:
+        G, I = self.arrays["w_ih"].shape
+        return f"Packed({self.kernel} by {self.cell.backend}, I={I}, H={self.arrays['w_hh'].shape[1]})"
+
+
+def pack(kernel: str, a: SimpleNamespace, **option: bool) -> Packed:
+    """The checked weights `a` (`check.weights`), copied and packed for the forward pass `kernel`."""
+    arrays = {name: getattr(a, name).copy() for name in ("w_ih", "w_hh", "b_ih", "b_hh")} | option
+    return Packed(kernel, packed_cell(kernel, *arrays.values()), arrays, a.given)
+
+
+def forward(
+    kernel: str, a: SimpleNamespace, keep: bool, out: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], Tape | None]:
+    """Run `kernel` on the checked arguments `a`; outputs by name, those that are saved for the backward on the tape."""
+    row = KERNELS[kernel]
+    cell = a.packed.cell if a.packed else find(kernel)
+    sizes = {letter: getattr(a, letter) for letter in "TBIH"}
+    outputs = {
+        name: np.empty(shape_of(axes, sizes), a.dtype) if keep or name not in SAVED else None
+        for name, axes in row.outputs.items()
+    }
+    if out is not None:
+        outputs["y"] = out
+    cell.function(*(getattr(a, name) for name in row.inputs), *outputs.values())
+    if not keep:
+        return outputs, None
+    after = KERNELS[kernel.replace("forward", "backward")].inputs
+    arrays = {name: outputs[name] if name in outputs else getattr(a, name) for name in after if name not in UPSTREAM}
+    return outputs, Tape(kernel, cell, a.given, arrays)
 
 
 class Gradients(SimpleNamespace):

@@ -12,7 +12,7 @@ import pytest
 
 import fastml
 from fastml import backend, bench
-from fastml.kernels.table import KERNELS
+from fastml.kernels.table import KERNELS, shape_of
 
 TINY = {"T": 12, "B": 2, "I": 5, "H": 7}
 ROOT = Path(__file__).parent.parent
@@ -31,9 +31,9 @@ def text():
 
 def test_shape_of_reads_the_table():
     sizes = {"T": 5, "B": 2, "I": 4, "H": 3}
-    assert bench.shape_of("T B I", sizes) == (5, 2, 4)
-    assert bench.shape_of("T+1 B H", sizes) == (6, 2, 3)
-    assert bench.shape_of("4H", sizes) == (12,)
+    assert shape_of("T B I", sizes) == (5, 2, 4)
+    assert shape_of("T+1 B H", sizes) == (6, 2, 3)
+    assert shape_of("4H", sizes) == (12,)
 
 
 @ROWS
@@ -61,7 +61,7 @@ def test_answers_are_the_outputs_of_the_row_without_what_is_saved(row):
     arrays = bench.problem(row, TINY)
     found = bench.answers(row, bench.prepare(row, arrays)())
     assert set(found) == set(row.outputs) - {"gates", "cells"}
-    assert all(a.shape == bench.shape_of(row.outputs[name], TINY) for name, a in found.items())
+    assert all(a.shape == shape_of(row.outputs[name], TINY) for name, a in found.items())
 
 
 def test_difference_is_relative_to_each_array_and_keeps_nan():

@@ -21,6 +21,7 @@ typedef struct fm_pass {
     const void *dy, *dh_n, *dc_n;
     void *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db_ih, *db_hh;
 
+    char *packed;            /* the forward's weights, packed before (64-byte aligned), or NULL: this pass packs them */
     char *scratch;           /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
     int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up */
     void *poller;

@@ -73,9 +73,19 @@ typedef struct {
     int backwards; /* walk the blocks from the last to the first: what the last step left in cache is used first */
 } FN(at);
 
-static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(run) * f) {
-    fm_arena arena = {p->scratch, 0};
+/* The places of the packed weights. */
+static void FN(weights_scratch)(const fm_pass *p, fm_arena *arena, FN(run) * f) {
     intptr_t H = p->H, blocks = (H + L - 1) / L, columns = blocks * FM_GATES * L;
+    f->w_ih = fm_take(arena, columns * p->I * sizeof(REAL));
+    f->w_hh = fm_take(arena, columns * H * sizeof(REAL));
+    f->w_n = FM_SPLIT ? fm_take(arena, blocks * L * H * sizeof(REAL)) : 0;
+    f->bias = fm_take(arena, columns * sizeof(REAL));
+    f->b_n = fm_take(arena, blocks * L * sizeof(REAL));
+}
+
+static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(run) * f) {
+    fm_arena arena = {p->scratch, 0}, packed = {p->packed, 0};
+    intptr_t H = p->H, blocks = (H + L - 1) / L;
     f->p = p;
     f->worker = worker;
     f->H = H;
@@ -83,12 +93,8 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     f->vectors = blocks * FM_GATES;
     f->ldh = PADDED(H);
     f->ldx = PADDED(p->I);
-    f->ldp = columns + L;
-    f->w_ih = fm_take(&arena, columns * p->I * sizeof(REAL));
-    f->w_hh = fm_take(&arena, columns * H * sizeof(REAL));
-    f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * H * sizeof(REAL)) : 0;
-    f->bias = fm_take(&arena, columns * sizeof(REAL));
-    f->b_n = fm_take(&arena, blocks * L * sizeof(REAL));
+    f->ldp = f->vectors * L + L;
+    FN(weights_scratch)(p, p->packed ? &packed : &arena, f);
     for (intptr_t w = 0; w < workers; w++) {
         FN(run) mine = *f;
         for (int i = 0; i < 2; i++) mine.h[i] = fm_take(&arena, rows * f->ldh * sizeof(REAL));
@@ -156,6 +162,19 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
     }
 }
 
+/* Packs the weights alone, into p->scratch. */
+static size_t FN(pack)(fm_pass *p, intptr_t worker, intptr_t workers) {
+    FN(run) f = {.p = p, .worker = worker, .H = p->H};
+    fm_arena arena = {p->scratch, 0};
+    FN(weights_scratch)(p, &arena, &f);
+    if (!p->scratch) return arena.used;
+    uint64_t mode = fm_flush_denormals();
+    if (worker == 0) p->mode = mode;
+    FN(weights)(&f, worker, workers);
+    fm_restore(mode);
+    return arena.used;
+}
+
 static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     FN(run) f;
     intptr_t chunk = FN(chunk_rows)(p, p->H < 256 ? 96 : 192);
@@ -163,8 +182,10 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     if (!p->scratch) return bytes;
     uint64_t mode = fm_flush_denormals();
     if (worker == 0) p->mode = mode;
-    FN(weights)(&f, worker, workers);
-    fm_meet(p, workers);
+    if (!p->packed) {
+        FN(weights)(&f, worker, workers);
+        fm_meet(p, workers);
+    }
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
     intptr_t panels = ((p->B + chunk - 1) / chunk + workers - 1) / workers * workers;
     for (intptr_t i = worker; i < panels && !fm_stopped(p); i += workers)

@@ -39,6 +39,7 @@ cdef extern from "pass.h":
         void *dw_hh
         void *db_ih
         void *db_hh
+        char *packed
         char *scratch
         int (*poll)(void *) noexcept nogil
         void *poller
@@ -50,6 +51,8 @@ cdef extern from "pass.h":
 # The scratch of the last pass, for the next: fresh memory costs a page fault for every 4 KiB, a tenth of a short pass.
 spare = []
 KEPT = 8 << 20
+cdef enum:
+    ALIGNMENT = 64
 
 
 cdef void *data(object array) except? NULL:
@@ -61,6 +64,10 @@ cdef void *data(object array) except? NULL:
     cdef void *found = view.buf
     PyBuffer_Release(&view)
     return found
+
+
+cdef char *aligned(object array) except? NULL:
+    return <char *>((<uintptr_t>data(array) + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
 
 
 cdef int poll(void *job) noexcept with gil:
@@ -109,22 +116,36 @@ cdef class Pass:
         self.c.reverse, self.c.option = reverse, option
         self.c.x, self.c.h0, self.c.w_ih, self.c.w_hh = data(x), data(h0), data(w_ih), data(w_hh)
 
-    cdef execute(self, const fm_kernel *table, x, w_ih, w_hh):
+    cdef execute(self, const fm_kernel *table, x, w_ih, w_hh, packed=None):
         """Run the kernel of `table` (rungs × dtypes) on as many workers as there are rows to share.
 
         Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
         """
         self.kernel = table[2 * self.rung + (x.dtype.itemsize == 8)]
         self.c.poll, self.c.poller = poll, <void *>self
+        if packed is not None:
+            self.c.packed = aligned(packed)
+            self.arrays += (packed,)
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
         cdef intptr_t most = max(1, min(self.c.B if flops > 2e6 else 1, get_num_threads()))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
-        if scratch.size < wanted + 64:
-            scratch = np.empty(wanted + 64, np.uint8)
-        self.c.scratch = <char *>((<uintptr_t>data(scratch) + 63) & ~<uintptr_t>63)
+        if scratch.size < wanted + ALIGNMENT:
+            scratch = np.empty(wanted + ALIGNMENT, np.uint8)
+        self.c.scratch = aligned(scratch)
         self.arrays += (scratch,)
         run(self, most)
         if scratch.size <= KEPT and not spare:
             spare.append(scratch)
+
+    cdef pack(self, const fm_kernel *table, w_ih, w_hh, b_ih, b_hh, int option):
+        """The forward's weights as `execute` takes them; the layout is known to their own rung and dtype alone."""
+        self.kernel = table[2 * self.rung + (w_ih.dtype.itemsize == 8)]
+        self.c.poll, self.c.poller = poll, <void *>self
+        self.c.I, self.c.H, self.c.option = w_ih.shape[1], w_hh.shape[1], option
+        self.c.w_ih, self.c.w_hh, self.c.b_ih, self.c.b_hh = data(w_ih), data(w_hh), data(b_ih), data(b_hh)
+        packed = np.empty(self.kernel(&self.c, 0, 1) + ALIGNMENT, np.uint8)
+        self.c.scratch = aligned(packed)
+        self.work(0, 1)
+        return packed
