@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
@@ -38,8 +37,8 @@ def lstm_forward(
     h0, c0 : array of shape (B, H) or None
         The initial hidden and cell states; None for zeros.
     w_ih : array of shape (4H, I), or Packed
-        Input weights W, gates in PyTorch's order i, f, g, o; or what `lstm_pack` made of all the weights, the other three
-        then being left out.
+        Input weights W, gates in PyTorch's order i, f, g, o; or what `lstm_pack` made of all the weights, the other
+        three then being left out.
     w_hh : array of shape (4H, H)
         Recurrent weights R.
     b_ih, b_hh : array of shape (4H,) or None

@@ -1,4 +1,4 @@
-"""One pass of one layer in one direction, from checked arguments to a kernel and back: what the cells' functions share."""
+"""One pass of one layer in one direction, from checked arguments to a kernel and back: what the cells share."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -47,8 +47,8 @@ class Packed:
     given: frozenset[str]  # the biases that there were
 
     def __repr__(self) -> str:
-        G, I = self.arrays["w_ih"].shape
-        return f"Packed({self.kernel} by {self.cell.backend}, I={I}, H={self.arrays['w_hh'].shape[1]})"
+        I, H = self.arrays["w_ih"].shape[1], self.arrays["w_hh"].shape[1]
+        return f"Packed({self.kernel} by {self.cell.backend}, I={I}, H={H})"
 
 
 def pack(kernel: str, a: SimpleNamespace, **option: bool) -> Packed:
