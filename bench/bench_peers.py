@@ -11,10 +11,10 @@ would: `contender.py` has each one's calls.
 
 Every contender is a process of its own, with as many threads and pinned to the same CPUs. They take turns, A B C A B C
 …, while the others sleep; before each turn a pause, in which workers that still spin after the last call give up
-(OpenMP's and OpenBLAS's do for some 20 ms), and untimed calls, after which clock and caches are the turn's own. A turn's
-figure is the median of its calls, a ratio the peer's median over the turns divided by fastml's: above 1 fastml is
-faster. In brackets the least and the greatest ratio of one round. "first" is what comes before: packing, compiling, the
-first call.
+(OpenMP's and OpenBLAS's do for some 20 ms), and untimed calls, after which clock and caches are the turn's own. The
+figure of a turn is the median of its calls, a ratio the peer's median over the turns divided by fastml's: above 1
+fastml is faster. In brackets the least and the greatest ratio of one round. "first" is what comes before: packing,
+compiling, the first call.
 
 Before anything is timed, y and every gradient are compared with PyTorch's (without PyTorch: NumPy's) in float64 on the
 same numbers: the error is the largest difference relative to the largest value of each array. Who is off by more than
@@ -49,7 +49,6 @@ import numpy as np
 import fastml
 from fastml import backend, bench
 from fastml.cli import seconds, short, three
-from fastml.kernels.table import KERNELS
 
 CONTENDER = Path(__file__).with_name("contender.py")
 
@@ -87,7 +86,7 @@ class Process:
     """A contender's process; `ask` sends a request and waits for the reply."""
 
     def __init__(self, name: str, threads: int, *, isa: str | None = None, timeout: float = 300.0) -> None:
-        self.timeout, self.stderr, self.received = timeout, tempfile.TemporaryFile(), b""
+        self.timeout, self.stderr, self.received = timeout, tempfile.TemporaryFile(), b""  # noqa: SIM115 (closed with the process)
         cpus = pinned(threads)
         command = [sys.executable, "-P", str(CONTENDER), name, "--threads", str(threads)]
         command += ["--cpus", ",".join(map(str, cpus))] if cpus else []
@@ -148,6 +147,7 @@ class Process:
         self.popen.wait()
         self.popen.stdin.close()
         self.popen.stdout.close()
+        self.stderr.close()
 
 
 def pinned(threads: int) -> list[int]:
@@ -168,7 +168,7 @@ def installed(name: str) -> bool:
 
 
 class Field:
-    """The processes of a run: each started when it is first asked for, again after it has gone, but not a third time."""
+    """The processes of a run: each starts when it is first asked for, again after it has gone, but not a third time."""
 
     def __init__(self, threads: int, isa: str | None, timeout: float) -> None:
         self.threads, self.isa, self.timeout = threads, isa, timeout
@@ -228,7 +228,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(str(error))
     if "native" in ours:
         more = ["native packed"] * hasattr(fastml.LSTM, "packed") + ["native full"] * bool(arguments.lengths)
-        ours[ours.index("native") + 1 : 0] = more
+        after = ours.index("native") + 1
+        ours[after:after] = more
     missing = [name for name in arguments.against if name != "reference" and not installed(name)]
     names = [*ours, *(name for name in arguments.against if name not in missing)]
 
@@ -448,7 +449,7 @@ def show(row: dict, report: dict) -> None:
 
 
 def summary(cell: str, mode: str, report: dict) -> None:
-    """Shapes down, peers across: how many times as fast `native` is; geometric means and least ratios of each of ours."""
+    """For each of fastml's: shapes down, peers across, geometric means and least ratios at the bottom."""
     rows = [row for row in report["results"] if (row["cell"], row["mode"]) == (cell, mode)]
     names = list(dict.fromkeys(name for row in rows for name in timed(row)))
     peers, ours = [name for name in names if name in PEERS], [name for name in names if name not in PEERS]

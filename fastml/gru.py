@@ -161,7 +161,7 @@ def gru_pack(
 
     Parameters
     ----------
-    w_ih, w_hh, b_ih, b_hh, reset_after
+    w_ih, w_hh, b_ih, b_hh, reset_after : arrays and a bool
         As for `gru_forward`.
 
     Returns

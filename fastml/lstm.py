@@ -154,7 +154,7 @@ def lstm_pack(
 
     Parameters
     ----------
-    w_ih, w_hh, b_ih, b_hh
+    w_ih, w_hh, b_ih, b_hh : arrays
         As for `lstm_forward`.
 
     Returns

@@ -153,7 +153,7 @@ def rnn_pack(
 
     Parameters
     ----------
-    w_ih, w_hh, b_ih, b_hh
+    w_ih, w_hh, b_ih, b_hh : arrays
         As for `rnn_forward`.
 
     Returns
