@@ -82,9 +82,9 @@ INLINE void FN(candidate_cell)(const FN(run) * f, const FN(at) * at, V a, intptr
 static void FN(step)(const FN(run) * f, const FN(at) * at) {
     const intptr_t H = f->H, gates = f->p->option ? 3 : 2, group = H * gates * L;
     FN(sums) start, sums;
-    for (intptr_t i = 0, nb; i < f->blocks; i += nb) {
-        nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
-        intptr_t j = at->backwards ? f->blocks - i - nb : i;
+    for (intptr_t i = f->own.from, nb; i < f->own.to; i += nb) {
+        nb = at->n == 1 && f->own.to - i > 1 ? 2 : 1;
+        intptr_t j = at->backwards ? f->own.from + f->own.to - i - nb : i;
         FM_EACH_TILE(0, at->n, ROWS_MAX(gates), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -107,8 +107,8 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
     }
     if (f->p->option) return;
-    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
-        nv = GROUP(f->blocks - j);
+    fm_meet(f->p, f->team);
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -123,8 +123,9 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     }
 }
 
-static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
+static void FN(back_weights)(FN(back) * f) {
     const fm_pass *p = f->p;
+    const intptr_t worker = f->worker, workers = f->workers;
     const intptr_t H = p->H;
     FN(pack_columns)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
     if (p->option) {
@@ -177,29 +178,30 @@ INLINE void FN(through_cell)(const FN(back) * f, const FN(back_at) * at, V throu
     vstore(chunk->rh + row * f->ldh + unit, R * h);
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
     const intptr_t K = f->blocks * L;
     FN(sums) sums;
-    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
-            intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, f->carry, at->dah_next, j, nv, r, m, at->step);
+            intptr_t r = at->rank + i * at->stride;
+            FN(dh_sums)(&sums, f, f->carry, at->dah_next, j, nv, r, m, at->stride);
             const V *sum = sums.v;
-            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+            for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
     if (f->p->option) return;
-    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
+    fm_meet(f->p, f->team);
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
-            intptr_t r = worker + i * at->step;
-            FN(tiles)[nv][m](0, 0, at->chunk->dn + (at->first + r) * f->ldh, at->step * f->ldh, 1, f->w_n + j * K * L, 0,
+            intptr_t r = at->rank + i * at->stride;
+            FN(tiles)[nv][m](0, 0, at->chunk->dn + (at->first + r) * f->ldh, at->stride * f->ldh, 1, f->w_n + j * K * L, 0,
                              nv * L, K, (REAL *)sums.v, nv * L); /* 2 */
             const V *sum = sums.v;
-            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+            for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(through_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, worker, 2.0 * (to - from) * K * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }

@@ -15,6 +15,7 @@ typedef struct fm_pass {
     const intptr_t *order;   /* (B) the batch by falling length: at every step the sequences still running come first */
     int reverse;
     int option; /* gru: reset after; rnn: relu */
+    int team;   /* workers share out the hidden units and meet at every step, not the sequences: for few, large ones */
 
     const void *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh;
     void *y, *h_n, *c_n, *gates, *cells; /* the backward reads y, gates, cells */

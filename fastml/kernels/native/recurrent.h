@@ -13,6 +13,9 @@
  *              cache: dx (split by rows), dw and db (split by columns). Workers own ranks for the steps, and meet once per
  *              chunk; two chunks alternate, so that a worker may start the next while others still read the last.
  *
+ * With fewer sequences than workers and weights large enough (p->team, recurrent.pxi), the workers are a team instead: each
+ * takes all sequences through all steps for hidden units of its own, and they meet at every step to exchange states.
+ *
  * A sum does not depend on what else is in its tile, and chunks of the backward, which sums of weights are cut by, depend
  * on the shape alone: bits do not depend on the number of workers. Rows of scratch are padded
  * to whole vectors of zeros and by one vector more, so that rows at power-of-two sizes do not share cache sets.
@@ -44,6 +47,30 @@ INLINE void FN(copy_row)(REAL *to, const REAL *from, intptr_t n, intptr_t ld) {
     memset(to + n, 0, (ld - n) * sizeof(REAL));
 }
 
+/* The blocks of hidden units that a worker owns: all of them, or in a team a share of whole fours, the groups that packed
+ * columns come in. */
+typedef struct {
+    intptr_t from, to;
+} FN(own);
+
+static FN(own) FN(own_blocks)(const fm_pass *p, intptr_t worker, intptr_t workers) {
+    intptr_t blocks = (p->H + L - 1) / L, fours = (blocks + 3) / 4;
+    FN(own) own = {0, blocks};
+    if (!p->team) return own;
+    own.from = fm_share(fours, worker, workers) * 4;
+    own.to = fm_share(fours, worker + 1, workers) * 4;
+    if (own.to > blocks) own.to = blocks;
+    return own;
+}
+
+/* The units of these blocks, of a row of H; zeros fill the last block. */
+INLINE void FN(copy_units)(REAL *to, const REAL *from, FN(own) own, intptr_t H) {
+    intptr_t first = own.from * L, end = own.to * L, copied = end < H ? end : H;
+    if (first >= end) return;
+    memcpy(to + first, from + first, (copied - first) * sizeof(REAL));
+    memset(to + copied, 0, (end - copied) * sizeof(REAL));
+}
+
 /* Zeros for what lies beyond the length of sequence b. */
 static void FN(zero_padding)(fm_pass *p, REAL *a, intptr_t N, intptr_t b, intptr_t worker) {
     for (intptr_t t = p->lengths[b]; t < p->T && !fm_poll(p, worker, FM_MOVED * N); t++)
@@ -54,11 +81,12 @@ static void FN(zero_padding)(fm_pass *p, REAL *a, intptr_t N, intptr_t b, intptr
 
 typedef struct {
     fm_pass *p;
-    intptr_t worker;
+    intptr_t worker, team; /* team: how many meet at every step, or 1 */
+    FN(own) own;
     intptr_t H, vectors, blocks, ldh, ldx, ldp; /* vectors: of the gates' columns; blocks: of L hidden units */
     REAL *w_ih, *w_hh, *bias;                   /* packed */
     REAL *w_n, *b_n;                            /* gru: the candidate's recurrent weights (reset before) or bias (after) */
-    REAL *h[2], *c, *xs, *projected;            /* this worker's rows */
+    REAL *h[2], *c, *xs, *projected;            /* this worker's rows; the team's, but for xs and projected */
     REAL *rh, *z;                               /* gru, reset before: between the two products of a step */
     intptr_t *time_rows, *saved_rows;
 } FN(run);
@@ -88,6 +116,8 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     intptr_t H = p->H, blocks = (H + L - 1) / L;
     f->p = p;
     f->worker = worker;
+    f->team = p->team ? workers : 1;
+    f->own = FN(own_blocks)(p, worker, workers);
     f->H = H;
     f->blocks = blocks;
     f->vectors = blocks * FM_GATES;
@@ -95,12 +125,14 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     f->ldx = PADDED(p->I);
     f->ldp = f->vectors * L + L;
     FN(weights_scratch)(p, p->packed ? &packed : &arena, f);
+    FN(run) mine = *f;
     for (intptr_t w = 0; w < workers; w++) {
-        FN(run) mine = *f;
-        for (int i = 0; i < 2; i++) mine.h[i] = fm_take(&arena, rows * f->ldh * sizeof(REAL));
-        mine.c = fm_take(&arena, rows * f->ldh * sizeof(REAL));
-        mine.rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
-        mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+        if (w == 0 || !p->team) {
+            for (int i = 0; i < 2; i++) mine.h[i] = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+            mine.c = fm_take(&arena, rows * f->ldh * sizeof(REAL));
+            mine.rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+            mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
+        }
         mine.xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
         mine.projected = fm_take(&arena, rows * f->ldp * sizeof(REAL));
         mine.time_rows = fm_take(&arena, rows * sizeof(intptr_t));
@@ -121,12 +153,12 @@ static void FN(finish)(const FN(run) * f, intptr_t b, const REAL *h, const REAL 
     FN(zero_padding)(p, p->y, p->H, b, f->worker);
 }
 
-/* n ranks, every `step`-th of `order`, through all of time. */
-static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, intptr_t n, intptr_t chunk,
-                              intptr_t worker) {
+/* n ranks, every `step`-th of `order`, through all of time. In a team, worker 0 does what is not shared out. */
+static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, intptr_t n, intptr_t chunk) {
     fm_pass *p = f->p;
     const intptr_t H = p->H, I = p->I;
-    for (intptr_t r = 0; r < n; r++) {
+    const int leads = f->team == 1 || f->worker == 0;
+    for (intptr_t r = 0; r < n && leads; r++) {
         intptr_t b = order[r * step];
         FN(copy_row)(f->h[0] + r * f->ldh, (const REAL *)p->h0 + b * H, H, f->ldh);
         memset(f->h[1] + r * f->ldh, 0, f->ldh * sizeof(REAL));
@@ -135,7 +167,9 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
         if (p->cells) memcpy((REAL *)p->cells + b * H, (const REAL *)p->c0 + b * H, H * sizeof(REAL));
     }
     intptr_t running = FN(running)(p, order, step, n, 0);
-    for (intptr_t r = running; r < n; r++) FN(finish)(f, order[r * step], f->h[0] + r * f->ldh, f->c + r * f->ldh);
+    for (intptr_t r = running; r < n && leads; r++)
+        FN(finish)(f, order[r * step], f->h[0] + r * f->ldh, f->c + r * f->ldh);
+    fm_meet(p, f->team);
 
     int now = 0;
     for (intptr_t s = 0; running > 0;) {
@@ -147,15 +181,18 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
                 f->saved_rows[rows] = end * p->B + b;
                 memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
-        FN(project)(p, worker, rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp, f->vectors);
+        FN(project)(p, f->worker, rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp,
+                    f->own.from * FM_GATES, f->own.to * FM_GATES);
         for (rows = 0; s < end;) {
             FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
                          f->time_rows + rows, f->saved_rows + rows, now};
             FN(step)(f, &at);
+            fm_meet(p, f->team);
             rows += running;
             now = 1 - now;
             left = FN(running)(p, order, step, running, ++s);
-            for (intptr_t r = left; r < running; r++) FN(finish)(f, order[r * step], f->h[now] + r * f->ldh, f->c + r * f->ldh);
+            for (intptr_t r = left; r < running && leads; r++)
+                FN(finish)(f, order[r * step], f->h[now] + r * f->ldh, f->c + r * f->ldh);
             running = left;
             if (fm_stopped(p)) return;
         }
@@ -176,7 +213,7 @@ static size_t FN(pack)(fm_pass *p, intptr_t worker, intptr_t workers) {
 }
 
 static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
-    FN(run) f;
+    FN(run) f = {0};
     intptr_t chunk = FN(chunk_rows)(p, p->H < 256 ? 96 : 192);
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
@@ -187,9 +224,10 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
         fm_meet(p, workers);
     }
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
-    intptr_t panels = ((p->B + chunk - 1) / chunk + workers - 1) / workers * workers;
-    for (intptr_t i = worker; i < panels && !fm_stopped(p); i += workers)
-        FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk, worker);
+    const intptr_t sharing = p->team ? 1 : workers;
+    intptr_t panels = ((p->B + chunk - 1) / chunk + sharing - 1) / sharing * sharing;
+    for (intptr_t i = p->team ? 0 : worker; i < panels && !fm_stopped(p); i += sharing)
+        FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk);
     fm_restore(mode);
     return bytes;
 }
@@ -202,11 +240,13 @@ typedef struct {
     REAL *dah;         /* gradient of h's product: da itself, or gru's own */
     REAL *dn, *rh;     /* gru, reset before: the candidate's column alone, and the reset state it was multiplied with */
     REAL *hs, *xs;     /* the states before the steps, and the inputs */
-    intptr_t *time_rows, *saved_rows;
+    intptr_t *time_rows, *saved_rows; /* in a team each worker has its own, all alike */
 } FN(chunk);
 
 typedef struct {
     fm_pass *p;
+    intptr_t worker, workers, team;
+    FN(own) own;
     intptr_t H, blocks, vectors, hvectors, ldh, ldx, ldd; /* hvectors: of the columns of dah */
     REAL *w_ih, *w_hh, *w_n;                              /* packed for the products with da and dah (and dn) */
     REAL *dw_ih, *dw_hh, *dw_n, *db, *dbh;                /* sums, in the gates' columns */
@@ -214,21 +254,27 @@ typedef struct {
     FN(chunk) chunks[2];
 } FN(back);
 
-/* One step of a worker's ranks: worker, worker + workers, ... of the panel, so that long and short sequences are shared
- * out evenly. A rank's rows in scratch and chunk are those of its place in the panel, whoever owns it. */
+/* One step of a worker's ranks: `rank`, `rank` + `stride`, ... of the panel, so that long and short sequences are shared
+ * out evenly; in a team all of them. A rank's rows in scratch and chunk are those of its place in the panel, whoever owns
+ * it. */
 typedef struct {
     FN(chunk) * chunk;
-    intptr_t step;        /* from one own rank to the next */
+    intptr_t rank, stride;
     intptr_t first;       /* the step's first row in the chunk */
     int backwards;        /* walk the columns from the last to the first */
     const REAL *dah_next; /* rows of the step after (in processing), or NULL for sequences whose last step this is */
 } FN(back_at);
 
-static size_t FN(backward_scratch)(fm_pass *p, intptr_t rows, FN(back) * f) {
+static size_t FN(backward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(back) * f) {
     fm_arena arena = {p->scratch, 0};
     intptr_t H = p->H, blocks = (H + L - 1) / L, I = p->I;
     int hgates = FM_SPLIT && !p->option ? 2 : FM_GATES;
+    intptr_t lists = p->team ? workers : 1;
     f->p = p;
+    f->worker = worker;
+    f->workers = workers;
+    f->team = p->team ? workers : 1;
+    f->own = FN(own_blocks)(p, worker, workers);
     f->H = H;
     f->blocks = blocks;
     f->vectors = blocks * FM_GATES;
@@ -254,14 +300,17 @@ static size_t FN(backward_scratch)(fm_pass *p, intptr_t rows, FN(back) * f) {
         c->rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         c->hs = fm_take(&arena, rows * f->ldh * sizeof(REAL));
         c->xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
-        c->time_rows = fm_take(&arena, rows * sizeof(intptr_t));
-        c->saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
+        for (intptr_t w = 0; w < lists; w++) {
+            intptr_t *time_rows = fm_take(&arena, rows * sizeof(intptr_t));
+            intptr_t *saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
+            if (w == 0 || w == worker) c->time_rows = time_rows, c->saved_rows = saved_rows;
+        }
     }
     return arena.used;
 }
 
-static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers);
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to);
+static void FN(back_weights)(FN(back) * f);
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to);
 
 /* sums = what reaches h of m own ranks from r on: `init` (rows of carry, or none), then the product with the step after.
  * The upstream gradient is added by the cell, last, so that a sequence that is cut and carried on sums in the same order.
@@ -274,19 +323,18 @@ INLINE void FN(dh_sums)(FN(sums) * sums, const FN(back) * f, const REAL *init, c
 }
 
 /* Gradient of the initial states of the first `to` own ranks, whose first step's dah is given. */
-static void FN(dh0)(const FN(back) * f, const REAL *dah, const intptr_t *order, intptr_t worker, intptr_t workers,
-                    intptr_t to) {
+static void FN(dh0)(const FN(back) * f, const FN(back_at) * at, const intptr_t *order, intptr_t to) {
     FN(sums) sums;
-    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
-        nv = GROUP(f->blocks - j);
+    FM_EACH_GROUP(f->own.from, f->own.to, 0, j, nv) {
         FM_EACH_TILE(0, to, ROWS_MAX(nv), i, m) {
-            FN(dh_sums)(&sums, f, FM_CARRY ? f->carry : 0, dah, j, nv, worker + i * workers, m, workers);
+            intptr_t first = at->rank + i * at->stride;
+            FN(dh_sums)(&sums, f, FM_CARRY ? f->carry : 0, at->dah_next, j, nv, first, m, at->stride);
             const V *sum = sums.v;
-            for (intptr_t r = worker + i * workers; r < worker + (i + m) * workers; r += workers)
+            for (intptr_t r = first; r < first + m * at->stride; r += at->stride)
                 for (intptr_t unit = j * L; unit < (j + nv) * L; unit += L)
                     FN(store_tail)((REAL *)f->p->dh0 + order[r] * f->H + unit, *sum++, f->H - unit);
         }
-        if (fm_poll(f->p, worker, 2.0 * to * f->hvectors * L * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * to * f->hvectors * L * nv * L)) return;
     }
 }
 
@@ -354,48 +402,50 @@ static void FN(own_sums)(const FN(back) * f, int last, intptr_t worker, intptr_t
 }
 
 /* Step s of own ranks number [from, to): gather what the chunk needs, then the cell's own backward. */
-static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, const intptr_t *order, intptr_t worker, intptr_t s,
-                          intptr_t from, intptr_t to) {
+static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, const intptr_t *order, intptr_t s, intptr_t from,
+                          intptr_t to) {
     const fm_pass *p = f->p;
-    const intptr_t H = p->H, I = p->I;
+    const intptr_t H = p->H, I = p->I, first = p->team ? fm_share(I, f->worker, f->workers) : 0,
+                   inputs = (p->team ? fm_share(I, f->worker + 1, f->workers) : I) - first;
     if (from >= to) return;
-    for (intptr_t r = worker + from * at->step; r < worker + to * at->step; r += at->step) {
+    for (intptr_t r = at->rank + from * at->stride; r < at->rank + to * at->stride; r += at->stride) {
         intptr_t b = order[r], i = at->first + r, row = FN(time_row)(p, s, b);
         at->chunk->time_rows[i] = row;
         at->chunk->saved_rows[i] = s * p->B + b;
         const REAL *before = s == 0 ? (const REAL *)p->h0 + b * H
                                     : (const REAL *)p->y + (p->reverse ? row + p->B : row - p->B) * H;
-        FN(copy_row)(at->chunk->hs + i * f->ldh, before, H, f->ldh);
-        memcpy(at->chunk->xs + i * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
+        FN(copy_units)(at->chunk->hs + i * f->ldh, before, f->own, H);
+        memcpy(at->chunk->xs + i * f->ldx + first, (const REAL *)p->x + row * I + first, inputs * sizeof(REAL));
     }
-    FN(back_step)(f, at, worker, from, to);
+    FN(back_step)(f, at, from, to);
 }
 
-/* Sequences whose last step comes next start from the gradient of their final states. */
-static void FN(final_gradients)(const FN(back) * f, const intptr_t *order, intptr_t worker, intptr_t workers,
-                                intptr_t from, intptr_t to) {
+/* Own ranks number [from, to), whose last step comes next, start from the gradient of their final states. */
+static void FN(final_gradients)(const FN(back) * f, const FN(back_at) * at, const intptr_t *order, intptr_t from,
+                                intptr_t to) {
     const fm_pass *p = f->p;
-    for (intptr_t r = worker + from * workers; r < worker + to * workers; r += workers) {
-        FN(copy_row)(f->carry + r * f->ldh, (const REAL *)p->dh_n + order[r] * f->H, f->H, f->ldh);
-        if (p->dc_n) FN(copy_row)(f->dc + r * f->ldh, (const REAL *)p->dc_n + order[r] * f->H, f->H, f->ldh);
+    for (intptr_t r = at->rank + from * at->stride; r < at->rank + to * at->stride; r += at->stride) {
+        FN(copy_units)(f->carry + r * f->ldh, (const REAL *)p->dh_n + order[r] * f->H, f->own, f->H);
+        if (p->dc_n) FN(copy_units)(f->dc + r * f->ldh, (const REAL *)p->dc_n + order[r] * f->H, f->own, f->H);
     }
 }
 
 /* How many of the first n ranks are own. */
-INLINE intptr_t FN(own)(intptr_t n, intptr_t worker, intptr_t workers) { return (n - worker + workers - 1) / workers; }
+INLINE intptr_t FN(count)(intptr_t n, const FN(back_at) * at) { return (n - at->rank + at->stride - 1) / at->stride; }
 
 static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     FN(back) f;
     const intptr_t rows_most = FN(chunk_rows)(p, 128);
-    size_t bytes = FN(backward_scratch)(p, rows_most, &f);
+    size_t bytes = FN(backward_scratch)(p, worker, workers, rows_most, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = fm_flush_denormals();
     if (worker == 0) p->mode = mode;
-    FN(back_weights)(&f, worker, workers);
+    FN(back_weights)(&f);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);
 
     const intptr_t panels = (p->B + rows_most - 1) / rows_most;
+    FN(back_at) at = {.rank = p->team ? 0 : worker, .stride = p->team ? 1 : workers};
     int now = 0;
     for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
         const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q, *order = p->order + q;
@@ -404,18 +454,21 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
         const REAL *dah_next = 0;
         intptr_t s = p->lengths[order[0]], after = 0; /* `after` ranks run at the step after s - 1 */
         while (s > 0) {
-            FN(chunk) *chunk = &f.chunks[now];
+            FN(chunk) *chunk = at.chunk = &f.chunks[now];
             intptr_t rows = 0;
             for (; s > 0; s--) {
                 intptr_t running = after;
                 while (running < n && p->lengths[order[running]] >= s) running++;
                 if (rows + running > rows_most) break;
-                intptr_t middle = FN(own)(after, worker, workers), end = FN(own)(running, worker, workers);
-                FN(back_at) at = {chunk, workers, rows, s & 1, dah_next};
-                FN(back_rows)(&f, &at, order, worker, s - 1, 0, middle);
+                if (rows > 0) fm_meet(p, f.team); /* the chunk's end is a meeting of its own */
+                intptr_t middle = FN(count)(after, &at), end = FN(count)(running, &at);
+                at.first = rows;
+                at.backwards = s & 1;
+                at.dah_next = dah_next;
+                FN(back_rows)(&f, &at, order, s - 1, 0, middle);
                 at.dah_next = 0;
-                FN(final_gradients)(&f, order, worker, workers, middle, end);
-                FN(back_rows)(&f, &at, order, worker, s - 1, middle, end);
+                FN(final_gradients)(&f, &at, order, middle, end);
+                FN(back_rows)(&f, &at, order, s - 1, middle, end);
                 if (fm_stopped(p)) break;
                 dah_next = chunk->dah + rows * f.ldd;
                 rows += running;
@@ -427,7 +480,8 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
             now = 1 - now;
         }
         if (fm_stopped(p)) break;
-        FN(dh0)(&f, dah_next, order, worker, workers, FN(own)(after, worker, workers));
+        at.dah_next = dah_next;
+        FN(dh0)(&f, &at, order, FN(count)(after, &at));
         for (intptr_t r = worker; r < n; r += workers) {
             intptr_t b = order[r];
             const int none = r >= after; /* a sequence without a step hands its gradients through */
@@ -436,6 +490,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 memcpy((REAL *)p->dc0 + b * f.H, none ? (const REAL *)p->dc_n + b * f.H : f.dc + r * f.ldh,
                        f.H * sizeof(REAL));
         }
+        fm_meet(p, f.team); /* the next panel takes over the rows of this one */
     }
     if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
     fm_restore(mode);

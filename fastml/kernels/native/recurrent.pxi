@@ -16,7 +16,7 @@ cdef extern from "pass.h":
         intptr_t T, B, I, H
         const intptr_t *lengths
         const intptr_t *order
-        int reverse, option
+        int reverse, option, team
         const void *x
         const void *h0
         const void *c0
@@ -53,6 +53,9 @@ spare = []
 KEPT = 8 << 20
 cdef enum:
     ALIGNMENT = 64
+
+# Bytes of recurrent weights from which on a team is worth its meetings.
+TEAM = 300000
 
 
 cdef void *data(object array) except? NULL:
@@ -117,7 +120,8 @@ cdef class Pass:
         self.c.x, self.c.h0, self.c.w_ih, self.c.w_hh = data(x), data(h0), data(w_ih), data(w_hh)
 
     cdef execute(self, const fm_kernel *table, x, w_ih, w_hh, packed=None):
-        """Run the kernel of `table` (rungs × dtypes) on as many workers as there are rows to share.
+        """Run the kernel of `table` (rungs × dtypes) on as many workers as there are sequences to share out, or as a
+        team that shares out the hidden units.
 
         Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
         """
@@ -128,7 +132,9 @@ cdef class Pass:
             self.arrays += (packed,)
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
-        cdef intptr_t most = max(1, min(self.c.B if flops > 2e6 else 1, get_num_threads()))
+        cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
+        self.c.team = self.c.B < most and w_hh.nbytes >= TEAM
+        most = max(1, min(self.c.H // 64 if self.c.team else self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
         if scratch.size < wanted + ALIGNMENT:
