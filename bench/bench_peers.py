@@ -38,13 +38,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
+from report import CELLS, LIBRARIES, MODES, PEERS, fastest, per_step, rate, ratio, timed
 
 import fastml
 from fastml import backend, bench
@@ -57,12 +58,14 @@ SHAPES = (
     (1000, 32, 128, 128), (1000, 32, 256, 256), (4000, 4, 32, 32), (200, 64, 512, 512),
 )  # fmt: skip
 
-CELLS = {"lstm": 4, "gru": 3, "rnn": 1}  # the number of gates
-MODES = {"training": 3, "inference": 1}  # matrix products, in forward passes
-LIBRARIES = ("torch", "onnxruntime", "openvino", "jax")
-PEERS = (*LIBRARIES, "reference")
-
 SETTLE = 0.04  # seconds before a turn. OpenBLAS's workers spin for 2^26 cycles, GNU OpenMP's for less
+
+# Variables of the caller's that hold a library back: everyone is to run as fast as it can here.
+HOLDS = (
+    "OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "NUMBA_CPU_NAME",
+    "NUMBA_CPU_FEATURES", "XLA_FLAGS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_SPINCOUNT",
+    "KMP_BLOCKTIME",
+)  # fmt: skip
 
 # What holds a library to an ISA. ONNX Runtime and OpenVINO have nothing of the kind.
 HELD = {
@@ -78,8 +81,12 @@ HELD = {
 # ------------------------------------------------------------------------------------------------------ processes
 
 
-class Gone(Exception):
-    """A contender crashed, was silent for too long, or raised."""
+class Failed(Exception):
+    """A contender raised."""
+
+
+class Gone(Failed):
+    """A contender crashed, or was silent for too long."""
 
 
 class Process:
@@ -99,7 +106,11 @@ class Process:
             env=environment(name, threads, isa),
             start_new_session=True,  # Ctrl-C is the parent's, which then ends them all
         )
-        self.version = self.ask(do="hello")["version"]
+        try:
+            self.version = self.ask(do="hello")["version"]
+        except Failed:
+            self.close()
+            raise
 
     def ask(self, **request: Any) -> dict[str, Any]:
         try:
@@ -107,8 +118,10 @@ class Process:
             self.popen.stdin.flush()
             reply = json.loads(self._line())
         except (OSError, EOFError):
-            self.popen.wait()
-            raise Gone(f"exit status {self.popen.returncode}: {self._last_words()}") from None
+            self.popen.kill()
+            words = f"exit status {self.popen.wait()}: {self._last_words()}"
+            self.close()
+            raise Gone(words) from None
         except TimeoutError:
             self.close()
             raise Gone(f"no reply to {request['do']} within {self.timeout:g} s") from None
@@ -116,7 +129,7 @@ class Process:
             self.close()
             raise
         if "failed" in reply:
-            raise Gone(reply["failed"])
+            raise Failed(reply["failed"])
         return reply
 
     def _line(self) -> bytes:
@@ -145,7 +158,8 @@ class Process:
     def close(self) -> None:
         self.popen.kill()
         self.popen.wait()
-        self.popen.stdin.close()
+        with suppress(BrokenPipeError):
+            self.popen.stdin.close()
         self.popen.stdout.close()
         self.stderr.close()
 
@@ -160,7 +174,7 @@ def environment(name: str, threads: int, isa: str | None) -> dict[str, str]:
     xla = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'} intra_op_parallelism_threads={threads}"
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS", "FASTML_NUM_THREADS")
     flags = {"XLA_FLAGS": f"{xla} {held.get('XLA_FLAGS', '')}".strip(), "JAX_PLATFORMS": "cpu"}
-    return os.environ | held | flags | dict.fromkeys(counts, str(threads))
+    return {k: v for k, v in os.environ.items() if k not in HOLDS} | held | flags | dict.fromkeys(counts, str(threads))
 
 
 def installed(name: str) -> bool:
@@ -206,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--lengths", type=bounds, metavar="LOW,HIGH", help="sequences of these lengths, at most T")
     parser.add_argument("--backend", nargs="+", choices=("native", "jit"), help="default: both")
     parser.add_argument("--isa", help="an ISA rung for native instead of the fastest; peers are held to avx2 too")
-    parser.add_argument("--against", nargs="+", choices=PEERS, default=PEERS, help="default: all")
+    parser.add_argument("--against", nargs="+", choices=PEERS, default=list(PEERS), help="default: all")
     parser.add_argument("--threads", type=int, default=1, help="for everyone (default: 1)")
     parser.add_argument("--rounds", type=int, default=7, help="of which the median is taken (default: 7)")
     parser.add_argument("--timeout", type=float, default=300.0, metavar="S", help="for one reply (default: 300)")
@@ -233,7 +247,9 @@ def main(argv: list[str] | None = None) -> int:
     missing = [name for name in arguments.against if name != "reference" and not installed(name)]
     names = [*ours, *(name for name in arguments.against if name not in missing)]
 
-    machine = bench.machine() | {"isa": arguments.isa or backend.active_isa(), "cpus_pinned": pinned(arguments.threads)}
+    machine = bench.machine() | {"cpus_pinned": pinned(arguments.threads)}
+    machine["isa"] = arguments.isa or machine["isa"]
+    machine["environment"] = {k: v for k, v in machine["environment"].items() if k not in HOLDS}
     report: dict[str, Any] = {"command": " ".join(["bench/bench_peers.py", *(sys.argv[1:] if argv is None else argv)])}
     report |= {"complete": False, "machine": machine, "missing": missing, "results": []}
     report |= {key: getattr(arguments, key) for key in ("threads", "dtype", "lengths", "isa")}
@@ -243,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
         # Judged by one that is held to no ISA, and that is no contender's process: a truth takes memory.
         judges = stack.enter_context(Field(arguments.threads, None, arguments.timeout))
         judge = "torch" if installed("torch") else "reference"
-        report["peak"] = peaks(arguments)
+        report["peak"] = peaks(arguments, machine)
         machine["versions"] = machine["versions"] | dict(versions(names, field))
         for line in heading(report):
             print(line)
@@ -256,7 +272,12 @@ def main(argv: list[str] | None = None) -> int:
                 judged = problem | {"mode": arguments.mode[0], "dtype": "float64", "answers": str(truth)}
                 if "training" in arguments.mode:
                     judged["mode"] = "training"
-                judges.ask(judge, do="prepare", **judged)
+                try:
+                    judges.ask(judge, do="prepare", **judged)
+                except Failed as reason:
+                    print(f"{judge} in float64: {reason}; NumPy judges from here on", file=sys.stderr)
+                    judge = "reference"
+                    judges.ask(judge, do="prepare", **judged)
                 judges.ask(judge, do="release")
                 for mode in arguments.mode:
                     row = {**problem, "mode": mode, "steps": sum(lengths) if lengths else sizes["T"] * sizes["B"]}
@@ -306,19 +327,21 @@ def versions(names: Sequence[str], field: Field) -> Iterator[tuple[str, str]]:
             try:
                 field.ask(name, do="release")
                 yield name, field.processes[name].version
-            except Gone as reason:
+            except Failed as reason:
                 print(f"{name}: {reason}", file=sys.stderr)
 
 
-def peaks(arguments: argparse.Namespace) -> dict[str, float]:
+def peaks(arguments: argparse.Namespace, machine: dict[str, Any]) -> dict[str, float]:
     """GFLOP/s of a large matrix product by library, each in a process that is over before anything is timed."""
     found = {}
     for name in ("reference", "torch"):
         if name == "reference" or installed(name):
             with Field(arguments.threads, arguments.isa, arguments.timeout) as field:
                 try:
-                    found[name] = field.ask(name, do="gemm", n=2048, dtype=arguments.dtype)["gflops"]
-                except Gone as reason:
+                    reply = field.ask(name, do="gemm", n=2048, dtype=arguments.dtype)
+                    found[name] = reply["gflops"]
+                    machine["blas"] = reply.get("blas", machine["blas"])
+                except Failed as reason:
                     print(f"{name}'s matrix product: {reason}", file=sys.stderr)
     return found
 
@@ -338,7 +361,7 @@ def contend(
                 reply |= judged(path, right, arguments.dtype) | {"times": [], "calls": 0}
             if "wrong" in reply:
                 field.ask(name, do="release")
-        except Gone as reason:
+        except Failed as reason:
             reply = {"gone": str(reason)}
         found[name] = reply
     del right
@@ -350,7 +373,7 @@ def contend(
                     times = field.ask(name, do="turn")["seconds"]
                     reply["times"].append(statistics.median(times))
                     reply["calls"] += len(times)
-                except Gone as reason:
+                except Failed as reason:
                     reply["gone"] = str(reason)
     for name, reply in found.items():
         if "times" in reply and "gone" not in reply:
@@ -375,41 +398,6 @@ def save(path: Path | None, report: dict) -> None:
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def timed(row: dict) -> dict[str, float]:
-    """Contender → seconds per call."""
-    found = {name: c for name, c in row["contenders"].items() if c.get("times") and "gone" not in c}
-    return {name: statistics.median(c["times"]) for name, c in found.items()}
-
-
-def ratio(row: dict, peer: str, own: str) -> tuple[float, float, float]:
-    """How many times as fast `own` is as `peer`: by the medians, and the least and greatest of one round."""
-    a, b = (row["contenders"][name]["times"] for name in (peer, own))
-    each = [one / other for one, other in zip(a, b, strict=True)]
-    return statistics.median(a) / statistics.median(b), min(each), max(each)
-
-
-def rate(row: dict, name: str) -> float:
-    """GFLOP/s of the matrix products of the steps that count."""
-    I, H = row["sizes"]["I"], row["sizes"]["H"]
-    work = 2e-9 * row["steps"] * CELLS[row["cell"]] * H * (I + H) * MODES[row["mode"]]
-    return work / timed(row)[name]
-
-
-def fastest(row: dict) -> str | None:
-    """The library that is the fastest peer here."""
-    medians = {name: s for name, s in timed(row).items() if name in LIBRARIES}
-    return min(medians, key=medians.__getitem__) if medians else None
-
-
-def per_step(row: dict) -> float | None:
-    """The price of a step that counts over that of a step at full length, native; None without lengths."""
-    medians = timed(row)
-    if not row["lengths"] or not {"native", "native full"} <= set(medians):
-        return None
-    steps = row["sizes"]["T"] * row["sizes"]["B"]
-    return medians["native"] / row["steps"] / (medians["native full"] / steps)
-
-
 # ------------------------------------------------------------------------------------------------------ tables
 
 
@@ -419,7 +407,7 @@ def heading(report: dict) -> Iterator[str]:
     yield f"{m['cpu']}, isa {m['isa']}, {report['threads']} thread(s){cpus}, {report['dtype']}, load {m['load']}"
     yield ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     found = (f"{name.replace('reference', 'NumPy')} {three(g)}" for name, g in report["peak"].items())
-    yield f"matrix product, n = 2048, GFLOP/s: {', '.join(found)}; NumPy's BLAS {m['blas']} {m['environment'] or ''}"
+    yield f"matrix product, n = 2048, GFLOP/s: {', '.join(found)}; NumPy's BLAS {m['blas']}"
     for name in report["missing"]:
         yield f"{name} is left out: it is not installed (pip install fastml[peers])"
 
@@ -452,7 +440,8 @@ def summary(cell: str, mode: str, report: dict) -> None:
     """For each of fastml's: shapes down, peers across, geometric means and least ratios at the bottom."""
     rows = [row for row in report["results"] if (row["cell"], row["mode"]) == (cell, mode)]
     names = list(dict.fromkeys(name for row in rows for name in timed(row)))
-    peers, ours = [name for name in names if name in PEERS], [name for name in names if name not in PEERS]
+    peers = [name for name in names if name in PEERS]
+    ours = [name for name in names if name not in (*PEERS, "native full")]
     print(f"\n{cell} {mode}: how many times as fast as the peer (below 1: slower)")
     for own in ours:
         print(f"{own:<22}" + "".join(f"{peer:>12}" for peer in peers) + "     the fastest library")

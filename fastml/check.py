@@ -11,6 +11,7 @@ __all__ = [
     "arrays",
     "dtype_of",
     "flag",
+    "integers",
     "lengths_of",
     "output",
     "recurrent",
@@ -101,21 +102,41 @@ def shape(name: str, array: np.ndarray, axes: str, sizes: dict[str, tuple[int, s
             )
 
 
+def integers(name: str, value: Any) -> np.ndarray:
+    """An array of integers, as it is; of an empty list, which NumPy takes for numbers, an empty one."""
+    if "numpy.ma" in sys.modules and np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected integers, got a masked array")
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or a tensor that cannot be an array
+        raise TypeError(f"{name}: expected integers, got {value!r} ({error})") from None
+    if found.size == 0 and isinstance(value, (list, tuple)):
+        return found.astype(np.intp)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {found.dtype}")
+    return found
+
+
 def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     """(B,) intp: the given lengths, checked, or T for every sequence."""
     if lengths is None:
         return np.full(B, T, dtype=np.intp)
-    try:
-        found = np.asarray(lengths)
-    except ValueError as error:  # ragged
-        raise TypeError(f"lengths: expected integers, got {lengths!r} ({error})") from None
-    if found.dtype.kind not in "iu" and not (found.size == 0 and isinstance(lengths, (list, tuple))):
-        raise TypeError(f"lengths: expected integers, got {found.dtype}")
+    found = integers("lengths", lengths)
     if found.shape != (B,):
         raise ValueError(f"lengths: expected shape (B,) = ({B},), got {found.shape}")
     for b in np.flatnonzero((found < 0) | (found > T))[:1]:
         raise ValueError(f"lengths: expected 0 ≤ length ≤ T = {T}, got {found[b]} at index {b}")
     return np.array(found, dtype=np.intp)  # a copy: kernels trust it, and the tape keeps it
+
+
+def _indices(found: np.ndarray, I: int, lengths: np.ndarray) -> np.ndarray:
+    """(T, B) intp: the indices of a `OneHot`, checked where they count; elsewhere they may be anything."""
+    wrong = (found < 0) | (found >= I)
+    if wrong.any():
+        wrong &= np.arange(len(found))[:, None] < lengths
+    for t, b in np.argwhere(wrong)[:1]:
+        raise ValueError(f"x: expected 0 ≤ index < I = {I} (from w_ih), got {found[t, b]} at step {t} of sequence {b}")
+    return np.ascontiguousarray(found, dtype=np.intp)
 
 
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -124,8 +145,8 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 def recurrent(
     family: str, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
 ) -> SimpleNamespace:
-    """The checked arguments of one layer in one direction: arrays by name, absent states and biases as zeros,
-    sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of the optional
+    """The checked arguments of one layer in one direction: arrays by name, x of a `OneHot` being its indices, absent
+    states and biases as zeros, sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of the optional
     arguments that were there.
     """
     from .tape import Packed
@@ -144,26 +165,33 @@ def recurrent(
         a = weights(family, *(w_ih.arrays[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")), x=x, **states)
         a.packed = w_ih
         a.given = w_ih.given | {name for name in states if states[name] is not None}
-    a.T, a.B, _ = a.x.shape
+    a.T, a.B = a.x.shape[:2]
     for name in states:
         if states[name] is None:
             setattr(a, name, np.zeros((a.B, a.H), a.dtype))
     a.lengths = lengths_of(lengths, a.T, a.B)
+    if a.x.ndim == 2:
+        a.x = _indices(a.x, a.I, a.lengths)
     return a
 
 
 def weights(family: str, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, **others: Any) -> SimpleNamespace:
-    """The checked weights of one layer in one direction, absent biases as zeros; `others` are x and states."""
+    """The checked weights of one layer in one direction, absent biases as zeros; `others` are x and states. Of a
+    `OneHot`, x is the indices as they are, whose range is yet to be checked.
+    """
+    from .onehot import OneHot
+
     for name, value in {"w_ih": w_ih, "w_hh": w_hh}.items():
         if value is None:
             raise TypeError(f"{name}: expected an array, got None")
     x = {"x": others.pop("x")} if "x" in others else {}
-    found = arrays(**x, w_ih=w_ih, w_hh=w_hh, **others, b_ih=b_ih, b_hh=b_hh)
+    indices = {"x": x.pop("x").indices} if isinstance(x.get("x"), OneHot) else {}
+    found = arrays(**x, w_ih=w_ih, w_hh=w_hh, **others, b_ih=b_ih, b_hh=b_hh) | indices
     sizes: dict[str, tuple[int, str]] = {}
     gates = GATES[family]
     G = gates if gates > 1 else ""
-    if x:
-        shape("x", found["x"], "T B I", sizes)
+    if "x" in found:
+        shape("x", found["x"], "T B" if indices else "T B I", sizes)
     shape("w_hh", found["w_hh"], f"{G}H H", sizes)
     shape("w_ih", found["w_ih"], f"{G}H I", sizes)
     I, H = sizes["I"][0], sizes["H"][0]
@@ -186,13 +214,17 @@ def output(out: Any, a: SimpleNamespace) -> np.ndarray | None:
     if out is None:
         return None
     wanted = (a.T, a.B, a.H)
-    if not isinstance(out, np.ndarray) or out.dtype != a.dtype or not out.dtype.isnative or out.shape != wanted:
-        got = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise (ValueError if isinstance(out, np.ndarray) else TypeError)(
-            f"out: expected an array of {a.dtype} and shape (T, B, H) = {wanted}, got {got}"
-        )
-    if not (out.flags.c_contiguous and out.flags.writeable):
+    if type(out) is not np.ndarray and not isinstance(out, np.memmap):  # of a subclass the kernels would miss the rest
+        raise TypeError(f"out: expected an array of {a.dtype}, got {type(out).__name__}")
+    if out.dtype != a.dtype:
+        raise TypeError(f"out: expected {a.dtype} as the weights, got {out.dtype}")
+    if out.shape != wanted:
+        raise ValueError(f"out: expected shape (T, B, H) = {wanted}, got {out.shape}")
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
         raise ValueError("out: expected a C-contiguous, writeable array")
+    for name, array in vars(a).items():  # all contiguous, so that their bounds say it
+        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
+            raise ValueError(f"out: expected an array that overlaps no other argument, got one that overlaps {name}")
     return out
 
 

@@ -5,13 +5,14 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
+from .onehot import OneHot
 from .tape import Gradients, Packed, Tape, backward, forward, pack
 
 __all__ = ["gru_backward", "gru_forward", "gru_pack"]
 
 
 def gru_forward(
-    x: ArrayLike,
+    x: ArrayLike | OneHot,
     h0: ArrayLike | None,
     w_ih: ArrayLike | Packed,
     w_hh: ArrayLike | None = None,
@@ -34,8 +35,8 @@ def gru_forward(
 
     Parameters
     ----------
-    x : array of shape (T, B, I)
-        The inputs. T and B may be 0.
+    x : array of shape (T, B, I), or OneHot
+        The inputs, T and B may be 0; or the indices of one-hot inputs, (T, B).
     h0 : array of shape (B, H) or None
         The initial state; None for zeros.
     w_ih : array of shape (3H, I), or Packed
@@ -74,7 +75,8 @@ def gru_forward(
         An array is neither float32 nor float64, or two of them differ. Lists and integer arrays are cast to the dtype
         of the others (float64 if there are none).
     ValueError
-        A shape or a length does not fit; the message names the argument and the axis.
+        A shape, a length or an index does not fit, or `out` overlaps an input; the message names the argument and
+        the axis.
     NotImplementedError
         The back end chosen with `fastml.use` does not have this kernel.
 
@@ -119,8 +121,8 @@ def gru_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None
     Returns
     -------
     Gradients
-        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given. ``.x`` is 0 at
-        padding.
+        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given, and
+        for a `OneHot`. ``.x`` is 0 at padding.
 
     Raises
     ------

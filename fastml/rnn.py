@@ -5,13 +5,14 @@ from typing import Any
 from numpy.typing import ArrayLike, NDArray
 
 from . import check
+from .onehot import OneHot
 from .tape import Gradients, Packed, Tape, backward, forward, pack
 
 __all__ = ["rnn_backward", "rnn_forward", "rnn_pack"]
 
 
 def rnn_forward(
-    x: ArrayLike,
+    x: ArrayLike | OneHot,
     h0: ArrayLike | None,
     w_ih: ArrayLike | Packed,
     w_hh: ArrayLike | None = None,
@@ -30,8 +31,8 @@ def rnn_forward(
 
     Parameters
     ----------
-    x : array of shape (T, B, I)
-        The inputs. T and B may be 0.
+    x : array of shape (T, B, I), or OneHot
+        The inputs, T and B may be 0; or the indices of one-hot inputs, (T, B).
     h0 : array of shape (B, H) or None
         The initial state; None for zeros.
     w_ih : array of shape (H, I), or Packed
@@ -68,7 +69,8 @@ def rnn_forward(
         An array is neither float32 nor float64, or two of them differ. Lists and integer arrays are cast to the dtype
         of the others (float64 if there are none).
     ValueError
-        A shape, a length or `nonlinearity` does not fit; the message names the argument and the axis.
+        A shape, a length, an index or `nonlinearity` does not fit, or `out` overlaps an input; the message names the
+        argument and the axis.
     NotImplementedError
         The back end chosen with `fastml.use` does not have this kernel.
 
@@ -113,8 +115,8 @@ def rnn_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None
     Returns
     -------
     Gradients
-        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given. ``.x`` is 0 at
-        padding.
+        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given, and
+        for a `OneHot`. ``.x`` is 0 at padding.
 
     Raises
     ------

@@ -29,8 +29,8 @@ class Tape:
     arrays: dict[str, Any]  # the backward kernel's first arguments, in its order
 
     def __repr__(self) -> str:
-        T, B, I = self.arrays["x"].shape
-        return f"Tape({self.kernel} by {self.cell.backend}, T={T}, B={B}, I={I}, H={self.arrays['w_hh'].shape[1]})"
+        (T, B, H), I = self.arrays["y"].shape, self.arrays["w_ih"].shape[1]
+        return f"Tape({self.kernel} by {self.cell.backend}, T={T}, B={B}, I={I}, H={H})"
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -64,12 +64,10 @@ def forward(
     row = KERNELS[kernel]
     cell = a.packed.cell if a.packed else find(kernel)
     sizes = {letter: getattr(a, letter) for letter in "TBIH"}
-    outputs = {
-        name: np.empty(shape_of(axes, sizes), a.dtype) if keep or name not in SAVED else None
-        for name, axes in row.outputs.items()
-    }
-    if out is not None:
-        outputs["y"] = out
+    outputs = {"y": out} if out is not None else {}
+    for name, axes in row.outputs.items():
+        if name not in outputs:
+            outputs[name] = np.empty(shape_of(axes, sizes), a.dtype) if keep or name not in SAVED else None
     cell.function(*(getattr(a, name) for name in row.inputs), *outputs.values())
     if not keep:
         return outputs, None
@@ -79,14 +77,16 @@ def forward(
 
 
 class Gradients(SimpleNamespace):
-    """Gradients by the names of the forward's arguments; None for an argument that was not given."""
+    """Gradients by the names of the forward's arguments; None for one that was not given, or that was a `OneHot`."""
 
 
 def backward(tape: Tape, kernel: str, upstream: dict[str, np.ndarray]) -> Gradients:
     """Run `kernel` on the back end and rung of `tape`, into new arrays."""
     a = tape.arrays
     grads = {name: np.empty_like(a[name]) for name in ("x", "h0", "c0", "w_ih", "w_hh") if name in a}
-    grads["b_ih"], grads["b_hh"] = np.empty((2, len(a["w_ih"])), a["x"].dtype)
+    if a["x"].ndim == 2:  # indices
+        grads["x"] = None
+    grads["b_ih"], grads["b_hh"] = np.empty((2, len(a["w_ih"])), a["w_ih"].dtype)
     find(kernel, like=tape.cell).function(*a.values(), *upstream.values(), *grads.values())
     always = {"x", "w_ih", "w_hh"}
     return Gradients(**{name: g if name in always | tape.given else None for name, g in grads.items()})

@@ -169,6 +169,24 @@ INLINE intptr_t FN(gate_row)(const int gates, intptr_t H, intptr_t v, intptr_t l
     return unit < H ? v % gates * H + unit : -1;
 }
 
+/* One group of the gates' columns, of nv vectors from v on: [K][NV][L] from rows of w (gates * H, K). */
+static void FN(pack_group)(const int gates, const REAL *w, intptr_t H, intptr_t K, intptr_t v, intptr_t nv, REAL *packed) {
+    for (intptr_t i = 0; i < nv; i++) {
+        const intptr_t first = FN(gate_row)(gates, H, v + i, 0), left = H - (v + i) / gates * L, rows = left < L ? left : L;
+        const REAL *from = w + first * K;
+        REAL *to = packed + i * L;
+        intptr_t k = 0;
+        for (; k + L <= K; k += L) {
+            V block[L];
+            UNROLL for (int l = 0; l < L; l++) block[l] = l < rows ? vload(from + l * K + k) : vset1(0);
+            FN(transpose)(block);
+            UNROLL for (int l = 0; l < L; l++) vstore(to + (k + l) * nv * L, block[l]);
+        }
+        for (; k < K; k++)
+            for (intptr_t l = 0; l < L; l++) to[k * nv * L + l] = l < rows ? from[l * K + k] : 0;
+    }
+}
+
 /* Columns of gates from rows of w (gates * H, K): what `project` and the forward steps read. */
 static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed,
                            intptr_t worker, intptr_t workers) {
@@ -177,17 +195,7 @@ static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t 
         nv = GATE_GROUP(gates, vectors - v);
         if (group % workers != worker) continue;
         if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
-        for (intptr_t i = 0; i < nv; i++) {
-            REAL *to = packed + v * K * L + i * L;
-            for (intptr_t l = 0; l < L; l++) {
-                intptr_t row = FN(gate_row)(gates, H, v + i, l);
-                const REAL *from = w + row * K;
-                if (row < 0)
-                    for (intptr_t k = 0; k < K; k++) to[k * nv * L + l] = 0;
-                else
-                    for (intptr_t k = 0; k < K; k++) to[k * nv * L + l] = from[k];
-            }
-        }
+        FN(pack_group)(gates, w, H, K, v, nv, packed + v * K * L);
     }
 }
 
@@ -224,12 +232,21 @@ static void FN(unpack_gates)(fm_pass *p, const int gates, const REAL *c, intptr_
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(gates, vectors - v);
         if (fm_poll(p, worker, FM_MOVED * (to - from) * nv * L)) return;
-        for (intptr_t i = 0; i < nv; i++)
-            for (intptr_t l = 0; l < L; l++) {
-                intptr_t row = FN(gate_row)(gates, H, v + i, l);
-                if (row < 0) break;
-                for (intptr_t n = from; n < to; n++) dw[row * N + n] = c[v * N * L + (n * nv + i) * L + l];
+        for (intptr_t i = 0; i < nv; i++) {
+            const intptr_t left = H - (v + i) / gates * L, rows = left < L ? left : L;
+            REAL *out = dw + FN(gate_row)(gates, H, v + i, 0) * N;
+            const REAL *in = c + v * N * L + i * L;
+            intptr_t n = from;
+            for (; n + L <= to; n += L) {
+                V block[L];
+                UNROLL for (int l = 0; l < L; l++) block[l] = vload(in + (n + l) * nv * L);
+                FN(transpose)(block);
+                UNROLL for (int l = 0; l < L; l++)
+                    if (l < rows) vstore(out + l * N + n, block[l]);
             }
+            for (; n < to; n++)
+                for (intptr_t l = 0; l < rows; l++) out[l * N + n] = in[n * nv * L + l];
+        }
     }
 }
 
