@@ -22,13 +22,11 @@
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
     const intptr_t H = p->H;
-    const REAL *w_hh = p->w_hh, *b_hh = p->b_hh, *candidate = w_hh + 2 * H * H;
-    FN(pack_gates)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
-    if (p->option) {
-        FN(pack_gates)(f->p, 3, w_hh, H, H, f->w_hh, worker, workers);
-    } else {
-        FN(pack_gates)(f->p, 2, w_hh, H, H, f->w_hh, worker, workers);
-        FN(pack_gates)(f->p, 1, candidate, H, H, f->w_n, worker, workers);
+    const REAL *w_hh = p->w_hh, *b_hh = p->b_hh;
+    if (!f->group) {
+        FN(pack_gates)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+        FN(pack_gates)(f->p, p->option ? 3 : 2, w_hh, H, H, f->w_hh, worker, workers);
+        if (!p->option) FN(pack_gates)(f->p, 1, w_hh + 2 * H * H, H, H, f->w_n, worker, workers);
     }
     if (worker > 0) return;
     FN(pack_bias)(3, p->b_ih, b_hh, H, f->bias);
@@ -85,6 +83,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     for (intptr_t i = f->own.from, nb; i < f->own.to; i += nb) {
         nb = at->n == 1 && f->own.to - i > 1 ? 2 : 1;
         intptr_t j = at->backwards ? f->own.from + f->own.to - i - nb : i;
+        const REAL *w = FN(columns)(f, gates, f->w_hh, f->p->w_hh, H, j * gates, gates, nb);
         FM_EACH_TILE(0, at->n, ROWS_MAX(gates), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -95,7 +94,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
                     if (gates == 3) *to++ = vload(f->b_n + b * L);
                 }
             FN(tile) *tile = nb == 2 ? FN(pairs)[gates] : FN(tiles)[gates][m];
-            tile((REAL *)start.v, gates * L, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group, gates * L, H,
+            tile((REAL *)start.v, gates * L, at->h_in + r * f->ldh, f->ldh, 1, w, group, gates * L, H,
                  (REAL *)sums.v, gates * L); /* 1 */
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -109,11 +108,12 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     if (f->p->option) return;
     fm_meet(f->p, f->team);
     FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
+        const REAL *w = FN(columns)(f, 1, f->w_n, (const REAL *)f->p->w_hh + 2 * H * H, H, j, nv, 1);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) *to++ = vload(at->projected + row * f->ldp + (b * 3 + 2) * L);
-            FN(tiles)[nv][m]((REAL *)start.v, nv * L, f->rh + r * f->ldh, f->ldh, 1, f->w_n + j * H * L, 0, nv * L, H,
+            FN(tiles)[nv][m]((REAL *)start.v, nv * L, f->rh + r * f->ldh, f->ldh, 1, w, 0, nv * L, H,
                              (REAL *)sums.v, nv * L);
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)

@@ -17,8 +17,10 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_gates)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    if (!f->group) {
+        FN(pack_gates)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+        FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    }
     if (worker == 0) FN(pack_bias)(4, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
@@ -49,10 +51,11 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     for (intptr_t i = f->own.from, nb; i < f->own.to; i += nb) {
         nb = at->n == 1 && f->own.to - i > 1 ? 2 : 1;
         intptr_t j = at->backwards ? f->own.from + f->own.to - i - nb : i;
+        const REAL *w = FN(columns)(f, 4, f->w_hh, f->p->w_hh, H, j * 4, 4, nb);
         FM_EACH_TILE(0, at->n, ROWS4, r, m) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[4][m];
-            tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * group, group,
-                 4 * L, H, (REAL *)sums.v, 4 * L); /* 1 */
+            tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, w, group, 4 * L, H,
+                 (REAL *)sums.v, 4 * L); /* 1 */
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nb; b++, sum += 4) FN(cell)(f, at, sum, b, row);

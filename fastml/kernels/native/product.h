@@ -112,17 +112,6 @@ INLINE intptr_t FN(height)(intptr_t left, intptr_t most) {
 #define FM_EACH_TILE(from, to, most, r, m)                                                                             \
     for (intptr_t r = (from), m = 0; r < (to) && (m = FN(height)((to) - r, most), 1); r += m)
 
-/* out[r] = bias + a[r] . w for all rows, vectors [from, to) of the gates' columns. */
-static void FN(project)(fm_pass *p, intptr_t worker, intptr_t rows, const REAL *a, intptr_t lda, intptr_t K,
-                        const REAL *w, const REAL *bias, REAL *out, intptr_t ldo, intptr_t from, intptr_t to) {
-    for (intptr_t v = from, nv; v < to; v += nv) {
-        nv = GATE_GROUP(FM_GATES, to - v);
-        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
-            FN(tiles)[nv][m](bias + v * L, 0, a + r * lda, lda, 1, w + v * K * L, 0, nv * L, K, out + r * ldo + v * L, ldo);
-        if (fm_poll(p, worker, 2.0 * rows * K * nv * L)) return;
-    }
-}
-
 /* Rows [from, to) of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N. */
 static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K,
                         const REAL *w, REAL *out, const intptr_t *at, intptr_t N) {

@@ -16,6 +16,9 @@
  * With fewer sequences than workers and weights large enough (p->team, recurrent.pxi), the workers are a team instead: each
  * takes all sequences through all steps for hidden units of its own, and they meet at every step to exchange states.
  *
+ * A pass of one step, whose weights nobody packed, transposes each group of columns into a small buffer that stays in
+ * cache and uses it at once; its workers are a team, or each would transpose all groups.
+ *
  * A sum does not depend on what else is in its tile, and chunks of the backward, which sums of weights are cut by, depend
  * on the shape alone: bits do not depend on the number of workers. Rows of scratch are padded
  * to whole vectors of zeros and by one vector more, so that rows at power-of-two sizes do not share cache sets.
@@ -85,6 +88,7 @@ typedef struct {
     FN(own) own;
     intptr_t H, vectors, blocks, ldh, ldx, ldp; /* vectors: of the gates' columns; blocks: of L hidden units */
     REAL *w_ih, *w_hh, *bias;                   /* packed */
+    REAL *group;                                /* of a single step: room for two groups of columns, else NULL */
     REAL *w_n, *b_n;                            /* gru: the candidate's recurrent weights (reset before) or bias (after) */
     REAL *h[2], *c, *xs, *projected;            /* this worker's rows; the team's, but for xs and projected */
     REAL *rh, *z;                               /* gru, reset before: between the two products of a step */
@@ -101,12 +105,12 @@ typedef struct {
     int backwards; /* walk the blocks from the last to the first: what the last step left in cache is used first */
 } FN(at);
 
-/* The places of the packed weights. */
-static void FN(weights_scratch)(const fm_pass *p, fm_arena *arena, FN(run) * f) {
+/* The places of the packed weights; a single step packs nothing but biases. */
+static void FN(weights_scratch)(const fm_pass *p, int single, fm_arena *arena, FN(run) * f) {
     intptr_t H = p->H, blocks = (H + L - 1) / L, columns = blocks * FM_GATES * L;
-    f->w_ih = fm_take(arena, columns * p->I * sizeof(REAL));
-    f->w_hh = fm_take(arena, columns * H * sizeof(REAL));
-    f->w_n = FM_SPLIT ? fm_take(arena, blocks * L * H * sizeof(REAL)) : 0;
+    f->w_ih = single ? 0 : fm_take(arena, columns * p->I * sizeof(REAL));
+    f->w_hh = single ? 0 : fm_take(arena, columns * H * sizeof(REAL));
+    f->w_n = FM_SPLIT && !single ? fm_take(arena, blocks * L * H * sizeof(REAL)) : 0;
     f->bias = fm_take(arena, columns * sizeof(REAL));
     f->b_n = fm_take(arena, blocks * L * sizeof(REAL));
 }
@@ -114,6 +118,7 @@ static void FN(weights_scratch)(const fm_pass *p, fm_arena *arena, FN(run) * f) 
 static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(run) * f) {
     fm_arena arena = {p->scratch, 0}, packed = {p->packed, 0};
     intptr_t H = p->H, blocks = (H + L - 1) / L;
+    const int single = p->T == 1 && !p->packed;
     f->p = p;
     f->worker = worker;
     f->team = p->team ? workers : 1;
@@ -124,7 +129,7 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     f->ldh = PADDED(H);
     f->ldx = PADDED(p->I);
     f->ldp = f->vectors * L + L;
-    FN(weights_scratch)(p, p->packed ? &packed : &arena, f);
+    FN(weights_scratch)(p, single, p->packed ? &packed : &arena, f);
     FN(run) mine = *f;
     for (intptr_t w = 0; w < workers; w++) {
         if (w == 0 || !p->team) {
@@ -134,12 +139,35 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
             mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         }
         mine.xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
+        mine.group = single ? fm_take(&arena, 8 * L * (H > p->I ? H : p->I) * sizeof(REAL)) : 0;
         mine.projected = fm_take(&arena, rows * f->ldp * sizeof(REAL));
         mine.time_rows = fm_take(&arena, rows * sizeof(intptr_t));
         mine.saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
         if (w == worker) *f = mine;
     }
     return arena.used;
+}
+
+/* The packed columns of nb groups of nv vectors each, from vector v on, of w (gates * H, K). */
+INLINE const REAL *FN(columns)(const FN(run) * f, const int gates, const REAL *packed, const void *w, intptr_t K, intptr_t v,
+                               intptr_t nv, intptr_t nb) {
+    if (!f->group) return packed + v * K * L;
+    for (intptr_t b = 0; b < nb; b++)
+        FN(pack_group)(gates, w, f->H, K, v + b * nv, nv, f->group + b * K * nv * L);
+    return f->group;
+}
+
+/* projected[r] = bias + x[r] . w_ih for the rows of a chunk, the worker's own columns. */
+static void FN(project)(const FN(run) * f, intptr_t rows) {
+    const intptr_t K = f->p->I, to = f->own.to * FM_GATES;
+    for (intptr_t v = f->own.from * FM_GATES, nv; v < to; v += nv) {
+        nv = GATE_GROUP(FM_GATES, to - v);
+        const REAL *w = FN(columns)(f, FM_GATES, f->w_ih, f->p->w_ih, K, v, nv, 1);
+        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
+            FN(tiles)[nv][m](f->bias + v * L, 0, f->xs + r * f->ldx, f->ldx, 1, w, 0, nv * L, K,
+                             f->projected + r * f->ldp + v * L, f->ldp);
+        if (fm_poll(f->p, f->worker, 2.0 * rows * K * nv * L)) return;
+    }
 }
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers);
@@ -181,8 +209,7 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
                 f->saved_rows[rows] = end * p->B + b;
                 memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
-        FN(project)(p, f->worker, rows, f->xs, f->ldx, I, f->w_ih, f->bias, f->projected, f->ldp,
-                    f->own.from * FM_GATES, f->own.to * FM_GATES);
+        FN(project)(f, rows);
         for (rows = 0; s < end;) {
             FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
                          f->time_rows + rows, f->saved_rows + rows, now};
@@ -203,7 +230,7 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
 static size_t FN(pack)(fm_pass *p, intptr_t worker, intptr_t workers) {
     FN(run) f = {.p = p, .worker = worker, .H = p->H};
     fm_arena arena = {p->scratch, 0};
-    FN(weights_scratch)(p, &arena, &f);
+    FN(weights_scratch)(p, 0, &arena, &f);
     if (!p->scratch) return arena.used;
     uint64_t mode = fm_flush_denormals();
     if (worker == 0) p->mode = mode;

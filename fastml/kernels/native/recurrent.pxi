@@ -133,7 +133,7 @@ cdef class Pass:
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
         cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
-        self.c.team = self.c.B < most and w_hh.nbytes >= TEAM
+        self.c.team = self.c.T == 1 or (self.c.B < most and w_hh.nbytes >= TEAM)
         most = max(1, min(self.c.H // 64 if self.c.team else self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)

@@ -18,8 +18,10 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_gates)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_gates)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    if (!f->group) {
+        FN(pack_gates)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+        FN(pack_gates)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    }
     if (worker == 0) FN(pack_bias)(1, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
@@ -32,9 +34,10 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         nb = at->n == 1 && i + 8 <= fours ? 2 : 1;
         /* backwards, the fours change places; what is left over has one place only */
         intptr_t j = from + (at->backwards && i < fours ? fours - i - 4 * nb : i);
+        const REAL *w = FN(columns)(f, 1, f->w_hh, f->p->w_hh, H, j, nv, nb);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[nv][m];
-            tile(at->projected + r * f->ldp + j * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, f->w_hh + j * H * L,
+            tile(at->projected + r * f->ldp + j * L, f->ldp, at->h_in + r * f->ldh, f->ldh, 1, w,
                  H * 4 * L, nv * L, H, (REAL *)sums.v, nv * L); /* 1 */
             for (intptr_t row = r, c = 0; row < r + m; row++)
                 for (intptr_t unit = j * L; unit < (j + nb * nv) * L; unit += L, c++) {
