@@ -23,8 +23,8 @@ static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
     const intptr_t H = p->H;
     const REAL *w_hh = p->w_hh, *b_hh = p->b_hh;
-    if (!f->group) {
-        FN(pack_gates)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+    if (f->w_ih) FN(pack_gates)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+    if (f->w_hh) {
         FN(pack_gates)(f->p, p->option ? 3 : 2, w_hh, H, H, f->w_hh, worker, workers);
         if (!p->option) FN(pack_gates)(f->p, 1, w_hh + 2 * H * H, H, H, f->w_n, worker, workers);
     }
@@ -127,7 +127,7 @@ static void FN(back_weights)(FN(back) * f) {
     const fm_pass *p = f->p;
     const intptr_t worker = f->worker, workers = f->workers;
     const intptr_t H = p->H;
-    FN(pack_columns)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+    if (f->w_ih) FN(pack_columns)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
     if (p->option) {
         FN(pack_columns)(f->p, 3, p->w_hh, H, H, f->w_hh, worker, workers);
     } else {

@@ -17,10 +17,8 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    if (!f->group) {
-        FN(pack_gates)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-        FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
-    }
+    if (f->w_ih) FN(pack_gates)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    if (f->w_hh) FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
     if (worker == 0) FN(pack_bias)(4, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
@@ -67,7 +65,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
 static void FN(back_weights)(FN(back) * f) {
     const fm_pass *p = f->p;
     const intptr_t worker = f->worker, workers = f->workers;
-    FN(pack_columns)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    if (f->w_ih) FN(pack_columns)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
     FN(pack_columns)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
 }
 

@@ -17,6 +17,7 @@ typedef struct fm_pass {
     int option; /* gru: reset after; rnn: relu */
     int team;   /* workers share out the hidden units and meet at every step, not the sequences: for few, large ones */
 
+    const intptr_t *ids; /* (T, B): x is one-hot and these are its places of 1; x and dx are NULL */
     const void *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh;
     void *y, *h_n, *c_n, *gates, *cells; /* the backward reads y, gates, cells */
     const void *dy, *dh_n, *dc_n;
@@ -24,7 +25,7 @@ typedef struct fm_pass {
 
     char *packed;            /* the forward's weights, packed before (64-byte aligned), or NULL: this pass packs them */
     char *scratch;           /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
-    int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up */
+    int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up; NULL: nobody asks */
     void *poller;
     int64_t polled;          /* when, in ns */
     double work;             /* since the clock was read */
@@ -84,7 +85,7 @@ static inline void fm_restore(uint64_t mode) {
  * Only the calling thread, worker 0, asks Python, at most every 50 ms, and looks at the clock every 20 MFLOP: 4 ms of a
  * slow core, and of weights that come from memory. */
 static inline int fm_poll(fm_pass *p, intptr_t worker, double work) {
-    if (worker == 0 && (p->work += work) > 2e7) {
+    if (worker == 0 && p->poll && (p->work += work) > 2e7) {
         p->work = 0;
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);

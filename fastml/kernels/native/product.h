@@ -102,6 +102,9 @@ typedef struct {
                           j = (from) + ((backwards) && nv == 4 ? all / 4 * 4 - walked - 4 : walked), 1);               \
          walked += nv)
 
+/* What moving a number to or from fresh memory costs, in the operations that `fm_poll` counts. */
+#define FM_MOVED 20.0
+
 /* The height of the next tile of `left` rows, cut into the fewest tiles of at most `most`, evenly (32 as 6 6 5 5 5 5). */
 INLINE intptr_t FN(height)(intptr_t left, intptr_t most) {
     if (left <= most) return left;
@@ -147,8 +150,18 @@ static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t fro
     }
 }
 
-/* What moving a number to or from fresh memory costs, in the operations that `fm_poll` counts. */
-#define FM_MOVED 20.0
+/* The gradient of weights of a one-hot input: c[id of row k] += da[k], rows in order, vectors [from, to). */
+static void FN(outer_ids)(fm_pass *p, intptr_t worker, const intptr_t *time_rows, intptr_t rows, const REAL *da, intptr_t ldd,
+                          REAL *c, intptr_t from, intptr_t to) {
+    for (intptr_t v = from, nv; v < to; v += nv) {
+        nv = GATE_GROUP(FM_GATES, to - v);
+        for (intptr_t k = 0; k < rows; k++) {
+            REAL *sum = c + v * p->I * L + p->ids[time_rows[k]] * nv * L;
+            for (intptr_t i = 0; i < nv; i++) vstore(sum + i * L, vload(sum + i * L) + vload(da + k * ldd + (v + i) * L));
+        }
+        if (fm_poll(p, worker, FM_MOVED * rows * nv * L)) return;
+    }
+}
 
 /* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. */
 

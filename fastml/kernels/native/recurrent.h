@@ -56,14 +56,15 @@ typedef struct {
     intptr_t from, to;
 } FN(own);
 
-static FN(own) FN(own_blocks)(const fm_pass *p, intptr_t worker, intptr_t workers) {
+static FN(own) FN(share_blocks)(const fm_pass *p, intptr_t worker, intptr_t workers) {
     intptr_t blocks = (p->H + L - 1) / L, fours = (blocks + 3) / 4;
-    FN(own) own = {0, blocks};
-    if (!p->team) return own;
-    own.from = fm_share(fours, worker, workers) * 4;
-    own.to = fm_share(fours, worker + 1, workers) * 4;
+    FN(own) own = {fm_share(fours, worker, workers) * 4, fm_share(fours, worker + 1, workers) * 4};
     if (own.to > blocks) own.to = blocks;
     return own;
+}
+
+static FN(own) FN(own_blocks)(const fm_pass *p, intptr_t worker, intptr_t workers) {
+    return p->team ? FN(share_blocks)(p, worker, workers) : FN(share_blocks)(p, 0, 1);
 }
 
 /* The units of these blocks, of a row of H; zeros fill the last block. */
@@ -105,10 +106,11 @@ typedef struct {
     int backwards; /* walk the blocks from the last to the first: what the last step left in cache is used first */
 } FN(at);
 
-/* The places of the packed weights; a single step packs nothing but biases. */
+/* The places of the packed weights. A single step packs nothing but biases; a few look-ups leave w_ih as it is. */
 static void FN(weights_scratch)(const fm_pass *p, int single, fm_arena *arena, FN(run) * f) {
     intptr_t H = p->H, blocks = (H + L - 1) / L, columns = blocks * FM_GATES * L;
-    f->w_ih = single ? 0 : fm_take(arena, columns * p->I * sizeof(REAL));
+    const int few = p->ids && !p->packed && p->T * p->B < p->I / 4;
+    f->w_ih = single || few ? 0 : fm_take(arena, columns * p->I * sizeof(REAL));
     f->w_hh = single ? 0 : fm_take(arena, columns * H * sizeof(REAL));
     f->w_n = FM_SPLIT && !single ? fm_take(arena, blocks * L * H * sizeof(REAL)) : 0;
     f->bias = fm_take(arena, columns * sizeof(REAL));
@@ -157,8 +159,35 @@ INLINE const REAL *FN(columns)(const FN(run) * f, const int gates, const REAL *p
     return f->group;
 }
 
+/* projected[r] = bias + column ids[r] of w_ih, the worker's own units: what the product with a one-hot x comes to. */
+static void FN(look_up)(const FN(run) * f, intptr_t rows) {
+    const fm_pass *p = f->p;
+    const intptr_t I = p->I, from = f->own.from * FM_GATES, to = f->own.to * FM_GATES;
+    for (intptr_t r = 0; r < rows; r++) {
+        const intptr_t id = p->ids[f->time_rows[r]];
+        REAL *out = f->projected + r * f->ldp;
+        if (!f->w_ih)
+            for (intptr_t i = from * L; i < to * L; i++) {
+                intptr_t row = FN(gate_row)(FM_GATES, f->H, i / L, i % L);
+                out[i] = row < 0 ? 0 : f->bias[i] + ((const REAL *)p->w_ih)[row * I + id];
+            }
+        else
+            for (intptr_t v = from, nv; v < to; v += nv) {
+                nv = GATE_GROUP(FM_GATES, to - v);
+                const REAL *column = f->w_ih + v * I * L + id * nv * L;
+                for (intptr_t i = 0; i < nv; i++)
+                    vstore(out + (v + i) * L, vload(f->bias + (v + i) * L) + vload(column + i * L));
+            }
+        if (fm_poll(f->p, f->worker, FM_MOVED * (to - from) * L)) return;
+    }
+}
+
 /* projected[r] = bias + x[r] . w_ih for the rows of a chunk, the worker's own columns. */
 static void FN(project)(const FN(run) * f, intptr_t rows) {
+    if (f->p->ids) {
+        FN(look_up)(f, rows);
+        return;
+    }
     const intptr_t K = f->p->I, to = f->own.to * FM_GATES;
     for (intptr_t v = f->own.from * FM_GATES, nv; v < to; v += nv) {
         nv = GATE_GROUP(FM_GATES, to - v);
@@ -207,7 +236,7 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
                 intptr_t b = order[r * step], row = FN(time_row)(p, end, b);
                 f->time_rows[rows] = row;
                 f->saved_rows[rows] = end * p->B + b;
-                memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
+                if (!p->ids) memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
         FN(project)(f, rows);
         for (rows = 0; s < end;) {
@@ -215,13 +244,13 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
                          f->time_rows + rows, f->saved_rows + rows, now};
             FN(step)(f, &at);
             fm_meet(p, f->team);
+            if (fm_stopped(p)) return;
             rows += running;
             now = 1 - now;
             left = FN(running)(p, order, step, running, ++s);
             for (intptr_t r = left; r < running && leads; r++)
                 FN(finish)(f, order[r * step], f->h[now] + r * f->ldh, f->c + r * f->ldh);
             running = left;
-            if (fm_stopped(p)) return;
         }
     }
 }
@@ -309,7 +338,7 @@ static size_t FN(backward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers
     f->ldh = PADDED(H);
     f->ldx = PADDED(I);
     f->ldd = f->vectors * L + L;
-    f->w_ih = fm_take(&arena, f->vectors * L * PADDED(I) * sizeof(REAL));
+    f->w_ih = p->ids ? 0 : fm_take(&arena, f->vectors * L * PADDED(I) * sizeof(REAL));
     f->w_hh = fm_take(&arena, f->vectors * L * PADDED(H) * sizeof(REAL));
     f->w_n = FM_SPLIT ? fm_take(&arena, blocks * L * PADDED(H) * sizeof(REAL)) : 0;
     f->dw_ih = fm_take(&arena, f->vectors * L * I * sizeof(REAL));
@@ -326,7 +355,7 @@ static size_t FN(backward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers
         c->dn = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         c->rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         c->hs = fm_take(&arena, rows * f->ldh * sizeof(REAL));
-        c->xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
+        c->xs = p->ids ? 0 : fm_take(&arena, rows * f->ldx * sizeof(REAL));
         for (intptr_t w = 0; w < lists; w++) {
             intptr_t *time_rows = fm_take(&arena, rows * sizeof(intptr_t));
             intptr_t *saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
@@ -369,11 +398,15 @@ static void FN(dh0)(const FN(back) * f, const FN(back_at) * at, const intptr_t *
 static void FN(chunk_gradients)(FN(back) * f, const FN(chunk) * c, intptr_t rows, intptr_t worker, intptr_t workers) {
     fm_pass *p = f->p;
     intptr_t I = p->I, H = p->H, ldd = f->ldd, ldh = f->ldh;
-    FN(scatter)(p, worker, fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd,
-                f->vectors * L, f->w_ih,
-                p->dx, c->time_rows, I);
     intptr_t from = fm_share(I, worker, workers), to = fm_share(I, worker + 1, workers);
-    FN(outer)(p, worker, FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
+    if (p->ids) {
+        FN(own) units = FN(share_blocks)(p, worker, workers);
+        FN(outer_ids)(p, worker, c->time_rows, rows, c->da, ldd, f->dw_ih, units.from * FM_GATES, units.to * FM_GATES);
+    } else {
+        FN(scatter)(p, worker, fm_share(rows, worker, workers), fm_share(rows, worker + 1, workers), c->da, ldd,
+                    f->vectors * L, f->w_ih, p->dx, c->time_rows, I);
+        FN(outer)(p, worker, FM_GATES, from, to, I, c->xs, f->ldx, c->da, ldd, rows, f->dw_ih, f->vectors);
+    }
     from = fm_share(H, worker, workers), to = fm_share(H, worker + 1, workers);
     if (FM_SPLIT && !p->option) {
         FN(outer)(p, worker, 2, from, to, H, c->hs, ldh, c->dah, ldd, rows, f->dw_hh, f->hvectors);
@@ -442,7 +475,9 @@ static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, const intp
         const REAL *before = s == 0 ? (const REAL *)p->h0 + b * H
                                     : (const REAL *)p->y + (p->reverse ? row + p->B : row - p->B) * H;
         FN(copy_units)(at->chunk->hs + i * f->ldh, before, f->own, H);
-        memcpy(at->chunk->xs + i * f->ldx + first, (const REAL *)p->x + row * I + first, inputs * sizeof(REAL));
+        if (!p->ids)
+            memcpy(at->chunk->xs + i * f->ldx + first, (const REAL *)p->x + row * I + first,
+                   inputs * sizeof(REAL));
     }
     FN(back_step)(f, at, from, to);
 }
@@ -476,7 +511,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     int now = 0;
     for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
         const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q, *order = p->order + q;
-        for (intptr_t r = worker; r < n; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r], worker);
+        for (intptr_t r = worker; r < n && !p->ids; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r], worker);
 
         const REAL *dah_next = 0;
         intptr_t s = p->lengths[order[0]], after = 0; /* `after` ranks run at the step after s - 1 */
@@ -519,6 +554,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
         }
         fm_meet(p, f.team); /* the next panel takes over the rows of this one */
     }
+    if (p->ids) fm_meet(p, workers); /* sums of look-ups are shared out by units */
     if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
     fm_restore(mode);
     return bytes;

@@ -17,6 +17,7 @@ cdef extern from "pass.h":
         const intptr_t *lengths
         const intptr_t *order
         int reverse, option, team
+        const intptr_t *ids
         const void *x
         const void *h0
         const void *c0
@@ -110,22 +111,26 @@ cdef class Pass:
 
     cdef fill(self, x, h0, w_ih, w_hh, lengths, bint reverse, int option):
         """The arguments that all passes have."""
-        self.c.T, self.c.B, self.c.I = x.shape
-        self.c.H = w_hh.shape[1]
+        self.c.T, self.c.B = x.shape[:2]
+        self.c.I, self.c.H = w_ih.shape[1], w_hh.shape[1]
         ragged = len(lengths) > 1 and (lengths != lengths[0]).any()
         self.order = np.argsort(-lengths, kind="stable") if ragged else np.arange(len(lengths))
         self.c.lengths = <const intptr_t *>data(lengths)
         self.c.order = <const intptr_t *>data(self.order)
         self.c.reverse, self.c.option = reverse, option
-        self.c.x, self.c.h0, self.c.w_ih, self.c.w_hh = data(x), data(h0), data(w_ih), data(w_hh)
+        if x.ndim == 2:
+            self.c.ids = <const intptr_t *>data(x)
+        else:
+            self.c.x = data(x)
+        self.c.h0, self.c.w_ih, self.c.w_hh = data(h0), data(w_ih), data(w_hh)
 
-    cdef execute(self, const fm_kernel *table, x, w_ih, w_hh, packed=None):
+    cdef execute(self, const fm_kernel *table, w_ih, w_hh, packed=None):
         """Run the kernel of `table` (rungs × dtypes) on as many workers as there are sequences to share out, or as a
         team that shares out the hidden units.
 
         Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
         """
-        self.kernel = table[2 * self.rung + (x.dtype.itemsize == 8)]
+        self.kernel = table[2 * self.rung + (w_hh.dtype.itemsize == 8)]
         self.c.poll, self.c.poller = poll, <void *>self
         if packed is not None:
             self.c.packed = aligned(packed)
@@ -144,6 +149,20 @@ cdef class Pass:
         run(self, most)
         if scratch.size <= KEPT and not spare:
             spare.append(scratch)
+
+    cdef stream(self, const fm_kernel *table, w_hh, packed):
+        """Make this the pass of one step that may be called again and again, on arrays that stay where they are."""
+        self.kernel = table[2 * self.rung + (w_hh.dtype.itemsize == 8)]
+        self.c.packed = aligned(packed)
+        scratch = np.empty(self.kernel(&self.c, 0, 1) + ALIGNMENT, np.uint8)
+        self.c.scratch = aligned(scratch)
+        self.arrays += (packed, scratch)
+        return self
+
+    def __call__(self):
+        """Run on the calling thread, without asking about Ctrl-C: one step ends soon. Allocates nothing."""
+        with nogil:
+            self.kernel(&self.c, 0, 1)
 
     cdef pack(self, const fm_kernel *table, w_ih, w_hh, b_ih, b_hh, int option):
         """The forward's weights as `execute` takes them; the layout is known to their own rung and dtype alone."""
