@@ -14,7 +14,7 @@ Every contender is a process of its own, with as many threads and pinned to the 
 (OpenMP's and OpenBLAS's do for some 20 ms), and untimed calls, after which clock and caches are the turn's own. The
 figure of a turn is the median of its calls, a ratio the peer's median over the turns divided by fastml's: above 1
 fastml is faster. In brackets the least and the greatest ratio of one round. "first" is what comes before: packing,
-compiling, the first call.
+compiling, the first call. Variables that hold a library back, such as OPENBLAS_CORETYPE, are not passed on.
 
 Before anything is timed, y and every gradient are compared with PyTorch's (without PyTorch: NumPy's) in float64 on the
 same numbers: the error is the largest difference relative to the largest value of each array. Who is off by more than
@@ -58,6 +58,8 @@ SHAPES = (
     (1000, 32, 128, 128), (1000, 32, 256, 256), (4000, 4, 32, 32), (200, 64, 512, 512),
 )  # fmt: skip
 
+N = 2048  # of the matrix product that everything is a share of
+
 SETTLE = 0.04  # seconds before a turn. OpenBLAS's workers spin for 2^26 cycles, GNU OpenMP's for less
 
 # Variables of the caller's that hold a library back: everyone is to run as fast as it can here.
@@ -97,7 +99,7 @@ class Process:
         cpus = pinned(threads)
         command = [sys.executable, "-P", str(CONTENDER), name, "--threads", str(threads)]
         command += ["--cpus", ",".join(map(str, cpus))] if cpus else []
-        command += ["--isa", isa] if isa else []
+        command += ["--isa", isa] if isa in HELD or (isa and name.startswith("native")) else []
         self.popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -117,14 +119,16 @@ class Process:
             self.popen.stdin.write(json.dumps(request).encode() + b"\n")
             self.popen.stdin.flush()
             reply = json.loads(self._line())
+        except TimeoutError:
+            self.close()
+            raise Gone(f"no reply to {request['do']} within {self.timeout:g} s") from None
         except (OSError, EOFError):
+            with suppress(subprocess.TimeoutExpired):
+                self.popen.wait(1)
             self.popen.kill()
             words = f"exit status {self.popen.wait()}: {self._last_words()}"
             self.close()
             raise Gone(words) from None
-        except TimeoutError:
-            self.close()
-            raise Gone(f"no reply to {request['do']} within {self.timeout:g} s") from None
         except BaseException:
             self.close()
             raise
@@ -338,7 +342,7 @@ def peaks(arguments: argparse.Namespace, machine: dict[str, Any]) -> dict[str, f
         if name == "reference" or installed(name):
             with Field(arguments.threads, arguments.isa, arguments.timeout) as field:
                 try:
-                    reply = field.ask(name, do="gemm", n=2048, dtype=arguments.dtype)
+                    reply = field.ask(name, do="gemm", n=N, dtype=arguments.dtype)
                     found[name] = reply["gflops"]
                     machine["blas"] = reply.get("blas", machine["blas"])
                 except Failed as reason:
@@ -407,7 +411,7 @@ def heading(report: dict) -> Iterator[str]:
     yield f"{m['cpu']}, isa {m['isa']}, {report['threads']} thread(s){cpus}, {report['dtype']}, load {m['load']}"
     yield ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     found = (f"{name.replace('reference', 'NumPy')} {three(g)}" for name, g in report["peak"].items())
-    yield f"matrix product, n = 2048, GFLOP/s: {', '.join(found)}; NumPy's BLAS {m['blas']}"
+    yield f"matrix product, n = {N}, GFLOP/s: {', '.join(found)}; NumPy's BLAS {m['blas']}"
     for name in report["missing"]:
         yield f"{name} is left out: it is not installed (pip install fastml[peers])"
 
@@ -419,7 +423,8 @@ def show(row: dict, report: dict) -> None:
     print(f"\n{row['cell']} {row['mode']}, T,B,I,H = {sizes}{lengths}")
     medians = timed(row)
     own = next((name for name in ("native", "jit") if name in medians), None)
-    print(f"  {'':<14}{'time':>9}{'GFLOP/s':>9}{'share':>7}{'error':>7}{'first':>9}   {own or ''} is … times as fast")
+    over = f"   {own} is … times as fast" if own else ""
+    print(f"  {'':<14}{'time':>9}{'GFLOP/s':>9}{'share':>7}{'error':>7}{'first':>9}{over}")
     for name, c in row["contenders"].items():
         if name not in medians:
             print(f"  {name:<14}{c.get('gone') or c.get('wrong') or c.get('without')}")
@@ -440,7 +445,7 @@ def summary(cell: str, mode: str, report: dict) -> None:
     """For each of fastml's: shapes down, peers across, geometric means and least ratios at the bottom."""
     rows = [row for row in report["results"] if (row["cell"], row["mode"]) == (cell, mode)]
     names = list(dict.fromkeys(name for row in rows for name in timed(row)))
-    peers = [name for name in names if name in PEERS]
+    peers = [name for name in PEERS if name in names]
     ours = [name for name in names if name not in (*PEERS, "native full")]
     print(f"\n{cell} {mode}: how many times as fast as the peer (below 1: slower)")
     for own in ours:

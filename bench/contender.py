@@ -18,10 +18,12 @@ and at its height, held those of the arrays that it returned.
 """  # noqa: E501 (a reply in one line)
 
 import argparse
+import ctypes
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -258,7 +260,11 @@ def onnx_model(p: Problem) -> bytes:
 
 
 def onnx_inputs(p: Problem) -> Arrays:
-    return {"x": p.arrays["x"]} | ({} if p.lengths is None else {"lengths": p.lengths.astype("int32")})
+    """Arrays of the problem, which outlives the calls: neither library holds on to what it was bound to."""
+    if p.lengths is None:
+        return {"x": p.arrays["x"]}
+    p.arrays["lengths"] = p.lengths.astype("int32")
+    return {name: p.arrays[name] for name in ("x", "lengths")}
 
 
 def by_onnxruntime(p: Problem) -> Prepared:
@@ -421,6 +427,7 @@ class Contender:
     def __init__(self, name: str, threads: int, isa: str | None) -> None:
         self.name, self.threads, self.isa = name, threads, isa
         self.call: Callable[[], Any] | None = None
+        self.problem: Problem | None = None  # libraries read its arrays where they are
         self.took = 0.0
 
     def hello(self) -> dict:
@@ -428,8 +435,8 @@ class Contender:
         return {"version": library.__version__.partition("-")[0]}
 
     def prepare(self, **request: Any) -> dict:
-        self.call = None
-        problem = draw(request, self.threads, self.isa)
+        self.release()
+        problem = self.problem = draw(request, self.threads, self.isa)
         start = perf_counter()
         try:
             call, answers = PREPARE[self.name](problem)
@@ -483,7 +490,7 @@ class Contender:
         return {"gflops": 2e-9 * n**3 / min(times[1:])}
 
     def release(self) -> dict:
-        self.call = None
+        self.call = self.problem = None
         return {}
 
 
@@ -491,6 +498,8 @@ def memory(field: str, *, reset: bool = False) -> int | None:
     """VmRSS, the bytes of memory in use, or VmHWM, the most since the last reset; None where Linux's /proc is not."""
     try:
         if reset:
+            with suppress(AttributeError):  # glibc's: what was freed and kept would be used again and not be counted
+                ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -515,7 +524,7 @@ def main() -> None:
         try:
             reply = getattr(contender, request.pop("do"))(**request)
         except Exception as error:
-            contender.call = None
+            contender.release()
             reply = {"failed": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies, flush=True)
 

@@ -3,8 +3,9 @@
     fastml bench --json bench/results/bench.json
     python bench/bench_peers.py --json bench/results/peers-1.json
     python bench/bench_peers.py --threads 2 --json bench/results/peers-2.json
+    python bench/bench_scaling.py --json bench/results/scaling.json
     python bench/report.py bench/results/*.json          writes them between <!-- bench --> and <!-- /bench -->, and
-                                                         between markers by the names of the peers' files: <!-- peers-1
+                                                         between markers by the names of the other files: <!-- peers-1
                                                          --> and <!-- /peers-1 -->, <!-- peers-2 --> and so on
     python bench/report.py bench/results/*.json --check    exit status 1 if the README says anything else
 
@@ -17,7 +18,7 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -43,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"{path} is an interrupted run")
         if "results" in report and "peak" not in report:
             parser.error(f"{path} is of an older bench_peers.py")
-        name, written = (path.stem, peers(report)) if "results" in report else ("bench", table(report))
+        if "scaling" in report:
+            name, written = path.stem, "\n".join([f"{where(report)}.", "", *scaling(report["scaling"])])
+        else:
+            name, written = (path.stem, peers(report)) if "results" in report else ("bench", table(report))
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if new.count(start) != 1 or new.count(end) != 1 or new.index(start) > new.index(end):
             parser.error(f"{arguments.readme} needs one {start} and one {end} after it")
@@ -136,7 +140,7 @@ def peers(report: dict) -> str:
             lines.append(f"| {cell} | {problem[1]} | {' | '.join(shown)} |")
         for name, over in (("geometric mean", statistics.geometric_mean), ("least", min)):
             lines.append(f"| **{cell}** | {name} | {' | '.join(bold(over(r)) if r else '' for r in found)} |")
-    lines += ["", *pairs(report), "", NOTE]
+    lines += ["", *pairs(report), "", NOTE, *failures(report)]
     return "\n".join(lines)
 
 
@@ -151,7 +155,7 @@ NOTE = (
 def peer_columns(report: dict) -> Iterator[tuple[str, str, Cell]]:
     """Head, mode, and what a cell shows."""
     modes = list(dict.fromkeys(row["mode"] for row in report["results"]))
-    names = {(row["mode"], name) for row in report["results"] for name in timed(row)}
+    names = {(row["mode"], n) for row in report["results"] for n, c in row["contenders"].items() if "without" not in c}
     peak = max(report["peak"].values(), default=float("nan"))
     for mode in modes:
         own = next((n for n in ("native", "jit") if (mode, n) in names), None)
@@ -182,7 +186,7 @@ def against(row: dict, name: str, peer: str | None) -> tuple[str, float | None]:
     if name not in medians or other not in medians:
         return why(row, name if name not in medians else other), None
     over, least, greatest = ratio(row, other, name)
-    return f"{bold(over)} ({three(least)}–{three(greatest)}){'' if peer else ' ' + other}", over
+    return f"{bold(over)} ({three(least)} to {three(greatest)}){'' if peer else ' ' + other}", over
 
 
 def errors(row: dict, own: str) -> tuple[str, None]:
@@ -192,7 +196,18 @@ def errors(row: dict, own: str) -> tuple[str, None]:
 
 def why(row: dict, name: str | None) -> str:
     found = row["contenders"].get(name, {})
-    return next((f"{name}: {found[key]}" for key in ("gone", "wrong", "without") if key in found), "-")
+    return next((found[key] for key in ("gone", "wrong", "without") if key in found), "-")
+
+
+def failures(report: dict) -> Iterator[str]:
+    """Who was not there, and every problem that a contender failed at."""
+    if report["missing"]:
+        yield f"Not installed: {', '.join(PEERS[name] for name in report['missing'])}."
+    for row in report["results"]:
+        sizes = ",".join(map(str, row["sizes"].values()))
+        for name, c in row["contenders"].items():
+            if "gone" in c or "wrong" in c:
+                yield f"{name}, {row['cell']} {row['mode']} {sizes}: {why(row, name)}."
 
 
 def bold(figure: float) -> str:
@@ -218,6 +233,31 @@ def pairs(report: dict) -> Iterator[str]:
             if any(found):
                 means = (f"{bold(statistics.geometric_mean(r))} ({three(min(r))})" if r else "-" for r in found)
                 yield f"| {cell} {mode}, {own} | {' | '.join(means)} |"
+
+
+# ------------------------------------------------------------------------------------------------------ scaling
+
+
+def scaling(rows: Sequence[dict]) -> Iterator[str]:
+    """A Markdown table for each axis: points down; cells, modes and contenders across; what a step costs."""
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        found = {(r["point"], r["cell"], r["mode"], r["contender"]): r for r in rows if r["axis"] == axis}
+        columns = list(dict.fromkeys(key[1:] for key in found))
+        sizes = next(iter(found.values()))["sizes"]
+        moves = {"H": "IH", "long": "T"}.get(axis, axis)
+        fixed = ", ".join(f"{letter} = {n}" for letter, n in sizes.items() if letter not in moves)
+        yield f"| {axis} ({fixed}) | {' | '.join(map(' '.join, columns))} |"
+        yield "|---:|" + "---:|" * len(columns)
+        for point in dict.fromkeys(key[0] for key in found):
+            yield f"| {point:,} | {' | '.join(per_point(found.get((point, *column))) for column in columns)} |"
+        yield ""
+    yield "Time per step and sequence, GFLOP/s of the matrix products; * with checkpoints."
+
+
+def per_point(row: dict | None) -> str:
+    if row is None or "per_step" not in row:
+        return row["gone"] if row and "gone" in row else "-"
+    return f"{1e9 * row['per_step']:,.0f} ns, {three(row['gflops'])}{'*' if row['checkpoint'] else ''}"
 
 
 # ------------------------------------------------------------------------------------------------------ fastml bench

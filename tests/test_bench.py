@@ -229,48 +229,6 @@ def test_every_kernel_is_under_pytest_benchmark():
     assert f"{2 * len(KERNELS)} passed" in done.stdout or "." * 2 * len(KERNELS) in done.stdout
 
 
-@pytest.mark.parametrize("against", ["torch", "reference"])
-def test_peers_are_compared(against, tmp_path, capsys, threads):
-    if against == "torch":
-        pytest.importorskip("torch")
-    elif len(bench.contenders()) == 1:
-        pytest.skip("needs a second back end")
-    threads(1)
-    names = ["reference"] if against == "torch" else [bench.contenders()[1].backend]
-    path = tmp_path / "peers.json"
-    argv = ["--shape", "9,2,5,7", "--rounds", "2", "--backend", *names, "--against", against, "--json", str(path)]
-    assert script("bench_peers").main(argv) == 0
-    out = capsys.readouterr().out
-    for cell in ("lstm", "gru", "rnn"):
-        assert f"{cell} training" in out
-        assert f"{cell} inference" in out
-    results = json.loads(path.read_text())["results"]
-    assert len(results) == 6
-    assert all(len(row["times"][against][against]) >= 2 for row in results)
-    assert all(
-        set(row["errors"][f"{label}"]) == {"y", "dx", "dw_ih", "dw_hh", "db_ih", "db_hh"}
-        for row in results
-        for label in row["errors"]
-    )
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- peers -->\n<!-- /peers -->\n")
-    assert script("report").main([str(path), "--readme", str(readme)]) == 0
-    shown = readme.read_text()
-    assert all(
-        f"| {cell} | 9,2,5,7 | " in shown and f"| **{cell}** | geometric mean | **" in shown
-        for cell in ("lstm", "gru", "rnn")
-    )
-    assert "nan" not in shown
-
-
-def test_a_peer_that_disagrees_is_not_timed(capsys, monkeypatch, threads):
-    threads(1)
-    monkeypatch.setattr(bench, "difference", lambda *_: 1e-3)
-    argv = ["--shape", "9,2,5,7", "--cell", "rnn", "--backend", "reference"]
-    assert script("bench_peers").main(argv) == 1
-    assert "not timed: reference: y is off by 1e-3" in capsys.readouterr().out
-
-
 def test_first_calls(capsys):
     assert script("bench_first_call").main(["--rounds", "1", "--backend", "reference"]) == 0
     out = capsys.readouterr().out
