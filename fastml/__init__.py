@@ -12,6 +12,7 @@ from .backend import active, available, show, use
 from .gru import gru_backward, gru_forward, gru_pack
 from .layers import GRU, LSTM, RNN
 from .lstm import lstm_backward, lstm_forward, lstm_pack
+from .onehot import OneHot
 from .rnn import rnn_backward, rnn_forward, rnn_pack
 from .tape import Gradients, Packed, Tape
 from .threads import get_num_threads, set_num_threads
@@ -22,6 +23,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Gradients",
+    "OneHot",
     "Packed",
     "Tape",
     "__version__",

@@ -11,6 +11,7 @@ __all__ = [
     "arrays",
     "dtype_of",
     "flag",
+    "indices_of",
     "integers",
     "lengths_of",
     "output",
@@ -129,13 +130,15 @@ def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     return np.array(found, dtype=np.intp)  # a copy: kernels trust it, and the tape keeps it
 
 
-def _indices(found: np.ndarray, I: int, lengths: np.ndarray) -> np.ndarray:
+def indices_of(found: np.ndarray, I: int, lengths: np.ndarray, source: str = "w_ih") -> np.ndarray:
     """(T, B) intp: the indices of a `OneHot`, checked where they count; elsewhere they may be anything."""
     wrong = (found < 0) | (found >= I)
     if wrong.any():
         wrong &= np.arange(len(found))[:, None] < lengths
     for t, b in np.argwhere(wrong)[:1]:
-        raise ValueError(f"x: expected 0 ≤ index < I = {I} (from w_ih), got {found[t, b]} at step {t} of sequence {b}")
+        raise ValueError(
+            f"x: expected 0 ≤ index < I = {I} (from {source}), got {found[t, b]} at step {t} of sequence {b}"
+        )
     return np.ascontiguousarray(found, dtype=np.intp)
 
 
@@ -145,9 +148,9 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 def recurrent(
     family: str, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
 ) -> SimpleNamespace:
-    """The checked arguments of one layer in one direction: arrays by name, x of a `OneHot` being its indices, absent
-    states and biases as zeros, sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of the optional
-    arguments that were there.
+    """The checked arguments of one layer in one direction: arrays by name, of a `OneHot` its indices, absent states and
+    biases as zeros, sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of
+    the optional arguments that were there.
     """
     from .tape import Packed
 
@@ -171,7 +174,7 @@ def recurrent(
             setattr(a, name, np.zeros((a.B, a.H), a.dtype))
     a.lengths = lengths_of(lengths, a.T, a.B)
     if a.x.ndim == 2:
-        a.x = _indices(a.x, a.I, a.lengths)
+        a.x = indices_of(a.x, a.I, a.lengths)
     return a
 
 
@@ -184,14 +187,16 @@ def weights(family: str, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, **others: A
     for name, value in {"w_ih": w_ih, "w_hh": w_hh}.items():
         if value is None:
             raise TypeError(f"{name}: expected an array, got None")
-    x = {"x": others.pop("x")} if "x" in others else {}
-    indices = {"x": x.pop("x").indices} if isinstance(x.get("x"), OneHot) else {}
-    found = arrays(**x, w_ih=w_ih, w_hh=w_hh, **others, b_ih=b_ih, b_hh=b_hh) | indices
+    x = others.pop("x", None)
+    sparse = isinstance(x, OneHot)
+    found = arrays(x=None if sparse else x, w_ih=w_ih, w_hh=w_hh, **others, b_ih=b_ih, b_hh=b_hh)
+    if sparse:
+        found["x"] = x.indices
     sizes: dict[str, tuple[int, str]] = {}
     gates = GATES[family]
     G = gates if gates > 1 else ""
-    if "x" in found:
-        shape("x", found["x"], "T B" if indices else "T B I", sizes)
+    if x is not None:
+        shape("x", found["x"], "T B" if sparse else "T B I", sizes)
     shape("w_hh", found["w_hh"], f"{G}H H", sizes)
     shape("w_ih", found["w_ih"], f"{G}H I", sizes)
     I, H = sizes["I"][0], sizes["H"][0]
@@ -199,14 +204,14 @@ def weights(family: str, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, **others: A
         if size < 1:
             source = sizes[letter][1]
             raise ValueError(f"{source}: expected {letter} of at least 1, got 0")
-    given = frozenset(name for name in (*others, "b_ih", "b_hh") if found[name] is not None)
-    for name in given:
+    given = [name for name in (*others, "b_ih", "b_hh") if found[name] is not None]
+    for name in given:  # in the order of the arguments, which a set has not
         shape(name, found[name], f"{G}H" if name.startswith("b_") else "B H", sizes)
     dtype = found["w_ih"].dtype
     for name in ("b_ih", "b_hh"):
         if found[name] is None:
             found[name] = np.zeros(gates * H, dtype)
-    return SimpleNamespace(**found, I=I, H=H, dtype=dtype, given=given)
+    return SimpleNamespace(**found, I=I, H=H, dtype=dtype, given=frozenset(given))
 
 
 def output(out: Any, a: SimpleNamespace) -> np.ndarray | None:
@@ -214,14 +219,14 @@ def output(out: Any, a: SimpleNamespace) -> np.ndarray | None:
     if out is None:
         return None
     wanted = (a.T, a.B, a.H)
-    if type(out) is not np.ndarray and not isinstance(out, np.memmap):  # of a subclass the kernels would miss the rest
+    if not isinstance(out, np.ndarray) or ("numpy.ma" in sys.modules and np.ma.isMaskedArray(out)):
         raise TypeError(f"out: expected an array of {a.dtype}, got {type(out).__name__}")
     if out.dtype != a.dtype:
-        raise TypeError(f"out: expected {a.dtype} as the weights, got {out.dtype}")
+        raise TypeError(f"out: expected {a.dtype} as w_ih, got {out.dtype}")
     if out.shape != wanted:
         raise ValueError(f"out: expected shape (T, B, H) = {wanted}, got {out.shape}")
     if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
-        raise ValueError("out: expected a C-contiguous, writeable array")
+        raise ValueError("out: expected a C-contiguous, aligned, writeable array")
     for name, array in vars(a).items():  # all contiguous, so that their bounds say it
         if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
             raise ValueError(f"out: expected an array that overlaps no other argument, got one that overlaps {name}")

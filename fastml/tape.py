@@ -64,9 +64,11 @@ def forward(
     row = KERNELS[kernel]
     cell = a.packed.cell if a.packed else find(kernel)
     sizes = {letter: getattr(a, letter) for letter in "TBIH"}
-    outputs = {"y": out} if out is not None else {}
+    outputs = {}
     for name, axes in row.outputs.items():
-        if name not in outputs:
+        if name == "y" and out is not None:
+            outputs[name] = out
+        else:
             outputs[name] = np.empty(shape_of(axes, sizes), a.dtype) if keep or name not in SAVED else None
     cell.function(*(getattr(a, name) for name in row.inputs), *outputs.values())
     if not keep:

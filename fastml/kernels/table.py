@@ -1,7 +1,7 @@
 """KERNELS: one row per kernel, plain data. Tests, benchmarks and `fastml.show()` are loops over it.
 
 Letters: T steps, B batch, I inputs, H hidden. Shapes are written as in "T B 4H"; "intp B" and "bool" are the arguments
-that are not floating point.
+that are not floating point. x may also be indices of one-hot inputs, "intp T B", and dx is None then.
 """
 
 import re

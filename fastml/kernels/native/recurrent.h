@@ -16,6 +16,8 @@
  * With fewer sequences than workers and weights large enough (p->team, recurrent.pxi), the workers are a team instead: each
  * takes all sequences through all steps for hidden units of its own, and they meet at every step to exchange states.
  *
+ * Where a worker turns out to have no core of its own, worker 0 goes on alone from the next chunk (fm_consider).
+ *
  * A pass of one step, whose weights nobody packed, transposes each group of columns into a small buffer that stays in
  * cache and uses it at once; its workers are a team, or each would transpose all groups.
  *
@@ -140,7 +142,7 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
             mine.rh = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
             mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         }
-        mine.xs = fm_take(&arena, rows * f->ldx * sizeof(REAL));
+        mine.xs = p->ids ? 0 : fm_take(&arena, rows * f->ldx * sizeof(REAL));
         mine.group = single ? fm_take(&arena, 8 * L * (H > p->I ? H : p->I) * sizeof(REAL)) : 0;
         mine.projected = fm_take(&arena, rows * f->ldp * sizeof(REAL));
         mine.time_rows = fm_take(&arena, rows * sizeof(intptr_t));
@@ -230,6 +232,11 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
 
     int now = 0;
     for (intptr_t s = 0; running > 0;) {
+        if (f->team > 1 && p->alone) {
+            if (f->worker > 0) return;
+            f->team = 1;
+            f->own = FN(share_blocks)(p, 0, 1);
+        }
         intptr_t rows = 0, end = s, left = running;
         for (; left > 0 && rows + left <= chunk; left = FN(running)(p, order, step, left, ++end))
             for (intptr_t r = 0; r < left; r++, rows++) {
@@ -243,6 +250,7 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
             FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
                          f->time_rows + rows, f->saved_rows + rows, now};
             FN(step)(f, &at);
+            if (s + 1 == end) fm_consider(p, f->worker, f->team);
             fm_meet(p, f->team);
             if (fm_stopped(p)) return;
             rows += running;
@@ -274,7 +282,7 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = fm_flush_denormals();
-    if (worker == 0) p->mode = mode;
+    if (worker == 0) p->mode = mode, p->began = fm_now();
     if (!p->packed) {
         FN(weights)(&f, worker, workers);
         fm_meet(p, workers);
@@ -282,7 +290,7 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
     const intptr_t sharing = p->team ? 1 : workers;
     intptr_t panels = ((p->B + chunk - 1) / chunk + sharing - 1) / sharing * sharing;
-    for (intptr_t i = p->team ? 0 : worker; i < panels && !fm_stopped(p); i += sharing)
+    for (intptr_t i = p->team ? 0 : worker; i < panels && !fm_stopped(p) && !(p->alone && worker > 0); i += sharing)
         FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk);
     fm_restore(mode);
     return bytes;
@@ -501,7 +509,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     size_t bytes = FN(backward_scratch)(p, worker, workers, rows_most, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = fm_flush_denormals();
-    if (worker == 0) p->mode = mode;
+    if (worker == 0) p->mode = mode, p->began = fm_now();
     FN(back_weights)(&f);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);
@@ -536,8 +544,14 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 rows += running;
                 after = running;
             }
+            fm_consider(p, worker, workers);
             fm_meet(p, workers);
             if (fm_stopped(p)) break;
+            if (workers > 1 && p->alone) {
+                if (worker > 0) goto ended;
+                f.workers = f.team = workers = at.stride = 1;
+                f.own = FN(share_blocks)(p, 0, 1);
+            }
             FN(chunk_gradients)(&f, chunk, rows, worker, workers);
             now = 1 - now;
         }
@@ -556,6 +570,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     }
     if (p->ids) fm_meet(p, workers); /* sums of look-ups are shared out by units */
     if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
+ended:
     fm_restore(mode);
     return bytes;
 }

@@ -1,6 +1,8 @@
 # What the three families' modules share: an fm_pass filled from arrays, run by the pool. Included, not imported, so that
 # each module stands alone and nothing but the C headers is shared between them.
 
+from time import monotonic
+
 import numpy as np
 
 from fastml.kernels.native.isa import NAMES
@@ -44,7 +46,7 @@ cdef extern from "pass.h":
         char *scratch
         int (*poll)(void *) noexcept nogil
         void *poller
-        int stop
+        int stop, alone
     ctypedef size_t (*fm_kernel)(fm_pass *, intptr_t, intptr_t) noexcept nogil
     void fm_stop(fm_pass *) nogil
 
@@ -55,8 +57,13 @@ KEPT = 8 << 20
 cdef enum:
     ALIGNMENT = 64
 
-# Bytes of recurrent weights from which on a team is worth its meetings.
-TEAM = 300000
+# Bytes of recurrent weights from which on a team of two is worth its meetings: measured at B = 1, one thread's time over
+# two's, GRU of 128 units (196 kB) 1.66, RNN of 192 (147 kB) 1.3, of 128 (65 kB) 0.5.
+TEAM = 140000
+
+# A team that had to give up, a core being taken, is not tried again for so many seconds: finding out costs some 20 ms.
+REST = 1.0
+cdef double rested = 0
 
 
 cdef void *data(object array) except? NULL:
@@ -138,7 +145,8 @@ cdef class Pass:
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
         cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
-        self.c.team = self.c.T == 1 or (self.c.B < most and w_hh.nbytes >= TEAM)
+        global rested
+        self.c.team = self.c.T == 1 or (self.c.B < most and w_hh.nbytes >= TEAM and monotonic() > rested)
         most = max(1, min(self.c.H // 64 if self.c.team else self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
@@ -147,6 +155,8 @@ cdef class Pass:
         self.c.scratch = aligned(scratch)
         self.arrays += (scratch,)
         run(self, most)
+        if self.c.alone:
+            rested = monotonic() + REST
         if scratch.size <= KEPT and not spare:
             spare.append(scratch)
 
