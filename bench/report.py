@@ -1,9 +1,12 @@
 """Write the README's tables of measurements, losses included, from the files that the measuring commands wrote.
 
     fastml bench --json bench/results/bench.json
-    python bench/bench_peers.py --json bench/results/peers.json
+    python bench/bench_peers.py --json bench/results/peers-1.json
+    python bench/bench_peers.py --threads 2 --json bench/results/peers-2.json
+    python bench/bench_scaling.py --json bench/results/scaling.json
     python bench/report.py bench/results/*.json          writes them between <!-- bench --> and <!-- /bench -->, and
-                                                        <!-- peers --> and <!-- /peers -->
+                                                         between markers by the names of the other files: <!-- peers-1
+                                                         --> and <!-- /peers-1 -->, <!-- peers-2 --> and so on
     python bench/report.py bench/results/*.json --check    exit status 1 if the README says anything else
 
 It measures nothing and leaves out nothing: each problem of a file is in its table, with the machine, the versions and
@@ -12,12 +15,20 @@ the command above it. A run that was interrupted is refused.
 
 import argparse
 import json
+import math
 import statistics
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from fastml.cli import letters, seconds, short, three
+
+CELLS = {"lstm": 4, "gru": 3, "rnn": 1}  # the number of gates
+MODES = {"training": 3, "inference": 1}  # matrix products, in forward passes
+LIBRARIES = ("torch", "onnxruntime", "openvino", "jax")
+PEERS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "jax": "JAX", "reference": "NumPy"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,7 +42,12 @@ def main(argv: list[str] | None = None) -> int:
         report = json.loads(path.read_text(encoding="utf-8"))
         if not report.get("complete", True):
             parser.error(f"{path} is an interrupted run")
-        name, written = ("peers", peers(report)) if "results" in report else ("bench", table(report))
+        if "results" in report and "peak" not in report:
+            parser.error(f"{path} is of an older bench_peers.py")
+        if "scaling" in report:
+            name, written = path.stem, "\n".join([f"{where(report)}.", "", *scaling(report["scaling"])])
+        else:
+            name, written = (path.stem, peers(report)) if "results" in report else ("bench", table(report))
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         if new.count(start) != 1 or new.count(end) != 1 or new.index(start) > new.index(end):
             parser.error(f"{arguments.readme} needs one {start} and one {end} after it")
@@ -56,35 +72,195 @@ def where(report: dict) -> str:
     )
 
 
+# ------------------------------------------------------------------------------------------------------ peers
+
+
+def timed(row: dict) -> dict[str, float]:
+    """Contender → seconds per call."""
+    found = {name: c for name, c in row["contenders"].items() if c.get("times") and "gone" not in c}
+    return {name: statistics.median(c["times"]) for name, c in found.items()}
+
+
+def ratio(row: dict, peer: str, own: str) -> tuple[float, float, float]:
+    """How many times as fast `own` is as `peer`: by the medians, and the least and greatest of one round."""
+    a, b = (row["contenders"][name]["times"] for name in (peer, own))
+    each = [one / other for one, other in zip(a, b, strict=True)]
+    return statistics.median(a) / statistics.median(b), min(each), max(each)
+
+
+def rate(row: dict, name: str) -> float:
+    """GFLOP/s of the matrix products of the steps that count."""
+    I, H = row["sizes"]["I"], row["sizes"]["H"]
+    work = 2e-9 * row["steps"] * CELLS[row["cell"]] * H * (I + H) * MODES[row["mode"]]
+    return work / timed(row)[name]
+
+
+def fastest(row: dict) -> str | None:
+    """The library that is the fastest peer here."""
+    medians = {name: s for name, s in timed(row).items() if name in LIBRARIES}
+    return min(medians, key=medians.__getitem__) if medians else None
+
+
+def per_step(row: dict) -> float | None:
+    """The price of a step that counts over that of a step at full length, native; None without lengths."""
+    medians = timed(row)
+    if not row["lengths"] or not {"native", "native full"} <= set(medians):
+        return None
+    steps = row["sizes"]["T"] * row["sizes"]["B"]
+    return medians["native"] / row["steps"] / (medians["native full"] / steps)
+
+
+Cell = Callable[[dict], tuple[str, float | None]]  # what a table shows of a row, and the ratio in it
+
+
 def peers(report: dict) -> str:
-    """Problems down; back ends, training and inference, and the peers that they are compared with across."""
-    columns: dict[tuple[str, str, str], dict[tuple[str, str], float]] = {}
-    problems: dict[tuple[str, str], str] = {}
+    """Two tables: problems down, native beside PyTorch and the fastest peer; every pair's means."""
+    problems: dict[tuple[str, str], dict[str, dict]] = {}
     for row in report["results"]:
-        problem = row["cell"], ",".join(map(str, row["sizes"].values()))
-        problems[problem] = "; ".join(row["wrong"])
-        for peer, times in row["times"].items():
-            medians = {who: statistics.median(found) for who, found in times.items()}
-            for who in medians:
-                if who != peer:
-                    columns.setdefault((who, row["mode"], peer), {})[problem] = medians[peer] / medians[who]
-    heads = [f"{who} {mode} / {peer.replace('reference', 'NumPy')}" for who, mode, peer in columns]
+        problems.setdefault((row["cell"], ",".join(map(str, row["sizes"].values()))), {})[row["mode"]] = row
+    columns = list(peer_columns(report))
+    g = {name.replace("reference", "NumPy").replace("torch", "PyTorch"): peak for name, peak in report["peak"].items()}
+    drawn = f"; lengths drawn from {report['lengths'][0]} to {report['lengths'][1]}" if report["lengths"] else ""
     lines = [
-        f"{where(report)}; PyTorch {report['machine']['torch']}.",
+        f"{where(report)}; {report['dtype']}{drawn}; matrix product of n = 2048: "
+        f"{', '.join(f'{name} {three(peak)} GFLOP/s' for name, peak in g.items())}.",
         "",
-        f"| cell | T,B,I,H | {' | '.join(heads)} |",
-        "|---|---|" + "---:|" * len(heads),
+        f"| cell | T,B,I,H | {' | '.join(head for head, _, _ in columns)} |",
+        "|---|---|" + "---:|" * len(columns),
     ]
     for cell, group in groupby(problems, key=lambda problem: problem[0]):
-        names = list(group)
-        for problem in names:
-            shown = (three(c[problem]) if problem in c else problems[problem] or "-" for c in columns.values())
+        found: list[list[float]] = [[] for _ in columns]
+        for problem in group:
+            shown = []
+            for (_, mode, what), ratios in zip(columns, found, strict=True):
+                row = problems[problem].get(mode)
+                text, figure = what(row) if row else ("-", None)
+                shown.append(text)
+                ratios += [figure] if figure is not None else []
             lines.append(f"| {cell} | {problem[1]} | {' | '.join(shown)} |")
-        found = ([c[problem] for problem in names if problem in c] for c in columns.values())
-        means = (f"**{three(statistics.geometric_mean(ratios))}**" if ratios else "-" for ratios in found)
-        lines.append(f"| **{cell}** | geometric mean | {' | '.join(means)} |")
-    lines += ["", "How many times as fast as the peer, medians in turn in one process; below 1 is a loss."]
+        for name, over in (("geometric mean", statistics.geometric_mean), ("least", min)):
+            lines.append(f"| **{cell}** | {name} | {' | '.join(bold(over(r)) if r else '' for r in found)} |")
+    lines += ["", *pairs(report), "", NOTE, *failures(report)]
     return "\n".join(lines)
+
+
+NOTE = (
+    "How many times as fast as the peer; below 1 is a loss. A process for each, the same threads and CPUs, medians in "
+    "turn; in brackets the least and greatest ratio of one round. Errors against PyTorch in float64, relative to each "
+    "array's largest value. share: of the faster matrix product above. `native` packs its weights in every call, "
+    "`native packed` once, as ONNX Runtime and OpenVINO do."
+)
+
+
+def peer_columns(report: dict) -> Iterator[tuple[str, str, Cell]]:
+    """Head, mode, and what a cell shows."""
+    modes = list(dict.fromkeys(row["mode"] for row in report["results"]))
+    names = {(row["mode"], n) for row in report["results"] for n, c in row["contenders"].items() if "without" not in c}
+    peak = max(report["peak"].values(), default=float("nan"))
+    for mode in modes:
+        own = next((n for n in ("native", "jit") if (mode, n) in names), None)
+        best = [n for n in ("native", "native packed") if (mode, n) in names and mode == "inference"] or [own]
+        if own is None:
+            continue
+        yield f"{mode}: {own} (share)", mode, partial(absolute, name=own, peak=peak)
+        if mode == "training" and (mode, "torch") in names:
+            yield f"{own} / PyTorch", mode, partial(against, name=own, peer="torch")
+        if mode == "inference":
+            for name in best:
+                yield f"{name} / fastest peer", mode, partial(against, name=name, peer=None)
+        if report["lengths"]:
+            yield "a step that counts / at full length", mode, lambda row: (three(per_step(row) or math.nan), None)
+        yield "error, PyTorch's" if (mode, "torch") in names else "error", mode, partial(errors, own=own)
+
+
+def absolute(row: dict, name: str, peak: float) -> tuple[str, None]:
+    medians = timed(row)
+    if name not in medians:
+        return why(row, name), None
+    return f"{seconds(medians[name])} ({rate(row, name) / peak:.0%})", None
+
+
+def against(row: dict, name: str, peer: str | None) -> tuple[str, float | None]:
+    """`peer` None is the fastest, which is then named."""
+    medians, other = timed(row), peer or fastest(row)
+    if name not in medians or other not in medians:
+        return why(row, name if name not in medians else other), None
+    over, least, greatest = ratio(row, other, name)
+    return f"{bold(over)} ({three(least)} to {three(greatest)}){'' if peer else ' ' + other}", over
+
+
+def errors(row: dict, own: str) -> tuple[str, None]:
+    found = (row["contenders"].get(name, {}).get("errors") for name in (own, "torch"))
+    return ", ".join(short(max(e.values())) for e in found if e), None
+
+
+def why(row: dict, name: str | None) -> str:
+    found = row["contenders"].get(name, {})
+    return next((found[key] for key in ("gone", "wrong", "without") if key in found), "-")
+
+
+def failures(report: dict) -> Iterator[str]:
+    """Who was not there, and every problem that a contender failed at."""
+    if report["missing"]:
+        yield f"Not installed: {', '.join(PEERS[name] for name in report['missing'])}."
+    for row in report["results"]:
+        sizes = ",".join(map(str, row["sizes"].values()))
+        for name, c in row["contenders"].items():
+            if "gone" in c or "wrong" in c:
+                yield f"{name}, {row['cell']} {row['mode']} {sizes}: {why(row, name)}."
+
+
+def bold(figure: float) -> str:
+    return f"**{three(figure)}**" if figure >= 1 else three(figure)
+
+
+def pairs(report: dict) -> Iterator[str]:
+    """A Markdown table of geometric means and, in brackets, least ratios: fastml's contenders down, peers across."""
+    rows = report["results"]
+    names = list(dict.fromkeys(name for row in rows for name in row["contenders"]))
+    peers, ours = [n for n in PEERS if n in names], [n for n in names if n not in (*PEERS, "native full")]
+    heads = [*(PEERS[peer] for peer in peers), "fastest library"]
+    yield f"| geometric mean (least) | {' | '.join(heads)} |"
+    yield "|---|" + "---:|" * len(heads)
+    for cell, mode in dict.fromkeys((row["cell"], row["mode"]) for row in rows):
+        for own in ours:
+            found: list[list[float]] = [[] for _ in heads]
+            for row in rows:
+                medians = timed(row)
+                if (row["cell"], row["mode"]) == (cell, mode) and own in medians:
+                    for ratios, peer in zip(found, [*peers, fastest(row)], strict=True):
+                        ratios += [medians[peer] / medians[own]] if peer in medians else []
+            if any(found):
+                means = (f"{bold(statistics.geometric_mean(r))} ({three(min(r))})" if r else "-" for r in found)
+                yield f"| {cell} {mode}, {own} | {' | '.join(means)} |"
+
+
+# ------------------------------------------------------------------------------------------------------ scaling
+
+
+def scaling(rows: Sequence[dict]) -> Iterator[str]:
+    """A Markdown table for each axis: points down; cells, modes and contenders across; what a step costs."""
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        found = {(r["point"], r["cell"], r["mode"], r["contender"]): r for r in rows if r["axis"] == axis}
+        columns = list(dict.fromkeys(key[1:] for key in found))
+        sizes = next(iter(found.values()))["sizes"]
+        moves = {"H": "IH", "long": "T"}.get(axis, axis)
+        fixed = ", ".join(f"{letter} = {n}" for letter, n in sizes.items() if letter not in moves)
+        yield f"| {axis} ({fixed}) | {' | '.join(map(' '.join, columns))} |"
+        yield "|---:|" + "---:|" * len(columns)
+        for point in dict.fromkeys(key[0] for key in found):
+            yield f"| {point:,} | {' | '.join(per_point(found.get((point, *column))) for column in columns)} |"
+        yield ""
+    yield "Time per step and sequence, GFLOP/s of the matrix products; * with checkpoints."
+
+
+def per_point(row: dict | None) -> str:
+    if row is None or "per_step" not in row:
+        return row["gone"] if row and "gone" in row else "-"
+    return f"{1e9 * row['per_step']:,.0f} ns, {three(row['gflops'])}{'*' if row['checkpoint'] else ''}"
+
+
+# ------------------------------------------------------------------------------------------------------ fastml bench
 
 
 def table(report: dict) -> str:

@@ -9,11 +9,12 @@
 
 from . import backend
 from .backend import active, available, show, use
-from .gru import gru_backward, gru_forward
+from .gru import gru_backward, gru_forward, gru_pack
 from .layers import GRU, LSTM, RNN
-from .lstm import lstm_backward, lstm_forward
-from .rnn import rnn_backward, rnn_forward
-from .tape import Gradients, Tape
+from .lstm import lstm_backward, lstm_forward, lstm_pack
+from .onehot import OneHot
+from .rnn import rnn_backward, rnn_forward, rnn_pack
+from .tape import Gradients, Packed, Tape
 from .threads import get_num_threads, set_num_threads
 from .version import __version__
 
@@ -22,6 +23,8 @@ __all__ = [
     "LSTM",
     "RNN",
     "Gradients",
+    "OneHot",
+    "Packed",
     "Tape",
     "__version__",
     "active",
@@ -30,10 +33,13 @@ __all__ = [
     "get_num_threads",
     "gru_backward",
     "gru_forward",
+    "gru_pack",
     "lstm_backward",
     "lstm_forward",
+    "lstm_pack",
     "rnn_backward",
     "rnn_forward",
+    "rnn_pack",
     "set_num_threads",
     "show",
     "use",

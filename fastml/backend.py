@@ -104,15 +104,14 @@ def active() -> str | None:
 
 
 @cache
-def _lookup(backend: str, kernel: str) -> Callable[..., None]:
-    module = importlib.import_module(f"fastml.kernels.{backend}.{KERNELS[kernel].family}")
-    return getattr(module, kernel)
+def _lookup(backend: str, name: str, family: str) -> Callable[..., Any]:
+    return getattr(importlib.import_module(f"fastml.kernels.{backend}.{family}"), name)
 
 
 def _missing(backend: str, kernel: str) -> str | None:
     """Why `backend` does not have `kernel`; None where it has."""
     try:
-        _lookup(backend, kernel)
+        _lookup(backend, kernel, KERNELS[kernel].family)
     except ModuleNotFoundError as error:
         if error.name in ("numba", "llvmlite"):
             return f"{error.name} is not installed"
@@ -140,7 +139,7 @@ def find(kernel: str, like: Cell | None = None) -> Cell:
     for backend in (chosen,) if chosen else BACKENDS:
         reason = _missing(backend, kernel)
         if reason is None:
-            function = _lookup(backend, kernel)
+            function = _lookup(backend, kernel, KERNELS[kernel].family)
             if backend == "reference":
                 return Cell(backend, None, partial(_with_blas_limit, function))
             if backend == "jit":
@@ -149,6 +148,15 @@ def find(kernel: str, like: Cell | None = None) -> Cell:
             return Cell(backend, rung, partial(function, isa=rung))
     where = f"the {chosen} back end" if chosen else "any back end"
     raise NotImplementedError(f"{kernel} is not in {where}: {reason}")
+
+
+def packed_cell(kernel: str, *weights: Any) -> Cell:
+    """`find`, with the weights packed for its function, where its back end can do that once for many calls."""
+    cell = find(kernel)
+    if cell.backend != "native":
+        return cell
+    pack = _lookup("native", kernel.replace("forward", "pack"), KERNELS[kernel].family)
+    return cell._replace(function=partial(cell.function, packed=pack(*weights, isa=cell.isa)))
 
 
 def _with_blas_limit(function: Callable[..., None], *arguments: Any) -> None:

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 import fastml
 
 from . import backend
-from .kernels.table import KERNELS, Kernel, Sizes
+from .kernels.table import KERNELS, Kernel, Sizes, shape_of
 from .threads import blas_limit, get_num_threads, usable_cpus
 
 __all__ = [
@@ -59,7 +59,6 @@ __all__ = [
     "prepare",
     "problem",
     "rounds",
-    "shape_of",
     "stdlib_text",
     "steps",
     "train",
@@ -136,16 +135,6 @@ def missing() -> dict[str, dict[str, list[str]]]:
 
 
 # ------------------------------------------------------------------------------------------------------ problems
-
-
-def shape_of(axes: str, sizes: Sizes) -> tuple[int, ...]:
-    """The shape that the table writes as `axes`.
-
-    >>> shape_of("T+1 B 4H", {"T": 5, "B": 2, "H": 3})
-    (6, 2, 12)
-    """
-    parts = re.findall(r"(\d*)([A-Z])(?:\+(\d+))?", axes)
-    return tuple(int(factor or 1) * sizes[letter] + int(more or 0) for factor, letter, more in parts)
 
 
 def problem(row: Kernel, size: str | Sizes, dtype: str = "float32", seed: int = 0) -> Arrays:

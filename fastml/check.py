@@ -7,7 +7,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["arrays", "dtype_of", "flag", "lengths_of", "recurrent", "recurrent_upstream", "shape"]
+__all__ = [
+    "arrays",
+    "dtype_of",
+    "flag",
+    "indices_of",
+    "integers",
+    "lengths_of",
+    "output",
+    "recurrent",
+    "recurrent_upstream",
+    "shape",
+    "weights",
+]
 
 DTYPES = (np.dtype("float32"), np.dtype("float64"))
 
@@ -91,16 +103,26 @@ def shape(name: str, array: np.ndarray, axes: str, sizes: dict[str, tuple[int, s
             )
 
 
+def integers(name: str, value: Any) -> np.ndarray:
+    """An array of integers, as it is; of an empty list, which NumPy takes for numbers, an empty one."""
+    if "numpy.ma" in sys.modules and np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected integers, got a masked array")
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, or a tensor that cannot be an array
+        raise TypeError(f"{name}: expected integers, got {value!r} ({error})") from None
+    if found.size == 0 and isinstance(value, (list, tuple)):
+        return found.astype(np.intp)
+    if found.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {found.dtype}")
+    return found
+
+
 def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     """(B,) intp: the given lengths, checked, or T for every sequence."""
     if lengths is None:
         return np.full(B, T, dtype=np.intp)
-    try:
-        found = np.asarray(lengths)
-    except ValueError as error:  # ragged
-        raise TypeError(f"lengths: expected integers, got {lengths!r} ({error})") from None
-    if found.dtype.kind not in "iu" and not (found.size == 0 and isinstance(lengths, (list, tuple))):
-        raise TypeError(f"lengths: expected integers, got {found.dtype}")
+    found = integers("lengths", lengths)
     if found.shape != (B,):
         raise ValueError(f"lengths: expected shape (B,) = ({B},), got {found.shape}")
     for b in np.flatnonzero((found < 0) | (found > T))[:1]:
@@ -108,36 +130,107 @@ def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     return np.array(found, dtype=np.intp)  # a copy: kernels trust it, and the tape keeps it
 
 
+def indices_of(found: np.ndarray, I: int, lengths: np.ndarray, source: str = "w_ih") -> np.ndarray:
+    """(T, B) intp: the indices of a `OneHot`, checked where they count; elsewhere they may be anything."""
+    wrong = (found < 0) | (found >= I)
+    if wrong.any():
+        wrong &= np.arange(len(found))[:, None] < lengths
+    for t, b in np.argwhere(wrong)[:1]:
+        raise ValueError(
+            f"x: expected 0 ≤ index < I = {I} (from {source}), got {found[t, b]} at step {t} of sequence {b}"
+        )
+    return np.ascontiguousarray(found, dtype=np.intp)
+
+
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
 def recurrent(
-    gates: int, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
+    family: str, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
 ) -> SimpleNamespace:
-    """The checked arguments of one layer in one direction: arrays by name, absent states and biases as zeros,
-    sizes as T, B, I, H, the dtype, and `given`, the names of the optional arguments that were there.
+    """The checked arguments of one layer in one direction: arrays by name, of a `OneHot` its indices, absent states and
+    biases as zeros, sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of
+    the optional arguments that were there.
     """
-    optional = {**states, "b_ih": b_ih, "b_hh": b_hh}
-    for name, value in {"x": x, "w_ih": w_ih, "w_hh": w_hh}.items():
+    from .tape import Packed
+
+    if x is None:
+        raise TypeError("x: expected an array, got None")
+    if not isinstance(w_ih, Packed):
+        a = weights(family, w_ih, w_hh, b_ih, b_hh, x=x, **states)
+        a.packed = None
+    elif w_ih.kernel != f"{family}_forward":
+        raise TypeError(f"w_ih: expected an array or what {family}_pack made, got {w_ih!r}")
+    else:
+        for name, value in {"w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh}.items():
+            if value is not None:
+                raise TypeError(f"{name}: expected None beside packed weights, which have it, got an array")
+        a = weights(family, *(w_ih.arrays[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")), x=x, **states)
+        a.packed = w_ih
+        a.given = w_ih.given | {name for name in states if states[name] is not None}
+    a.T, a.B = a.x.shape[:2]
+    for name in states:
+        if states[name] is None:
+            setattr(a, name, np.zeros((a.B, a.H), a.dtype))
+    a.lengths = lengths_of(lengths, a.T, a.B)
+    if a.x.ndim == 2:
+        a.x = indices_of(a.x, a.I, a.lengths)
+    return a
+
+
+def weights(family: str, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, **others: Any) -> SimpleNamespace:
+    """The checked weights of one layer in one direction, absent biases as zeros; `others` are x and states. Of a
+    `OneHot`, x is the indices as they are, whose range is yet to be checked.
+    """
+    from .onehot import OneHot
+
+    for name, value in {"w_ih": w_ih, "w_hh": w_hh}.items():
         if value is None:
             raise TypeError(f"{name}: expected an array, got None")
-    found = arrays(x=x, w_ih=w_ih, w_hh=w_hh, **optional)
+    x = others.pop("x", None)
+    sparse = isinstance(x, OneHot)
+    found = arrays(x=None if sparse else x, w_ih=w_ih, w_hh=w_hh, **others, b_ih=b_ih, b_hh=b_hh)
+    if sparse:
+        found["x"] = x.indices
     sizes: dict[str, tuple[int, str]] = {}
+    gates = GATES[family]
     G = gates if gates > 1 else ""
-    shape("x", found["x"], "T B I", sizes)
+    if x is not None:
+        shape("x", found["x"], "T B" if sparse else "T B I", sizes)
     shape("w_hh", found["w_hh"], f"{G}H H", sizes)
     shape("w_ih", found["w_ih"], f"{G}H I", sizes)
-    T, B, I, H = (sizes[letter][0] for letter in "TBIH")
+    I, H = sizes["I"][0], sizes["H"][0]
     for letter, size in (("I", I), ("H", H)):
         if size < 1:
-            raise ValueError(f"{'x' if letter == 'I' else 'w_hh'}: expected {letter} of at least 1, got 0")
-    for name in optional:
-        axes, empty = (f"{G}H", (gates * H,)) if name.startswith("b_") else ("B H", (B, H))
+            source = sizes[letter][1]
+            raise ValueError(f"{source}: expected {letter} of at least 1, got 0")
+    given = [name for name in (*others, "b_ih", "b_hh") if found[name] is not None]
+    for name in given:  # in the order of the arguments, which a set has not
+        shape(name, found[name], f"{G}H" if name.startswith("b_") else "B H", sizes)
+    dtype = found["w_ih"].dtype
+    for name in ("b_ih", "b_hh"):
         if found[name] is None:
-            found[name] = np.zeros(empty, found["x"].dtype)
-        else:
-            shape(name, found[name], axes, sizes)
-    given = frozenset(name for name, value in optional.items() if value is not None)
-    return SimpleNamespace(
-        **found, lengths=lengths_of(lengths, T, B), T=T, B=B, I=I, H=H, dtype=found["x"].dtype, given=given
-    )
+            found[name] = np.zeros(gates * H, dtype)
+    return SimpleNamespace(**found, I=I, H=H, dtype=dtype, given=frozenset(given))
+
+
+def output(out: Any, a: SimpleNamespace) -> np.ndarray | None:
+    """`out=`, the caller's array for y: written in place, so that it must be exactly what a new one would be."""
+    if out is None:
+        return None
+    wanted = (a.T, a.B, a.H)
+    if not isinstance(out, np.ndarray) or ("numpy.ma" in sys.modules and np.ma.isMaskedArray(out)):
+        raise TypeError(f"out: expected an array of {a.dtype}, got {type(out).__name__}")
+    if out.dtype != a.dtype:
+        raise TypeError(f"out: expected {a.dtype} as w_ih, got {out.dtype}")
+    if out.shape != wanted:
+        raise ValueError(f"out: expected shape (T, B, H) = {wanted}, got {out.shape}")
+    if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+        raise ValueError("out: expected a C-contiguous, aligned, writeable array")
+    for name, array in vars(a).items():  # all contiguous, so that their bounds say it
+        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
+            raise ValueError(f"out: expected an array that overlaps no other argument, got one that overlaps {name}")
+    return out
 
 
 def recurrent_upstream(tape: Any, kernel: str, dy: Any, states: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -18,6 +18,7 @@ def drop(
     seed: int,
     layer: int,
     *,
+    start: int = 0,
     out: NDArray[np.floating] | None = None,
 ) -> NDArray[np.floating]:
     """Inverted dropout of what leaves a layer, or of the gradient that comes back to it.
@@ -33,6 +34,8 @@ def drop(
         0 ≤ seed < 2**64.
     layer : int
         The layer whose output x is; each has a mask of its own.
+    start : int
+        The t of x's first row, where x is a part of a longer sequence.
     out : array like x or None
         Where the result goes, x itself included; None for a new array.
 
@@ -67,13 +70,13 @@ def drop(
     scale = x.dtype.type(1 / (1 - rate) if rate < 1 else 0)
     source, result = x.reshape(T * B, W), out.reshape(T * B, W)
     step = max(1, BLOCK // W)
-    for start in range(0, T * B, step):
-        t, b = np.divmod(np.arange(start, min(start + step, T * B), dtype=np.uint64), np.uint64(B))
-        hashes = _stream(_stream(_stream(key, t), b)[:, None], units)
+    for first in range(0, T * B, step):
+        t, b = np.divmod(np.arange(first, min(first + step, T * B), dtype=np.uint64), np.uint64(B))
+        hashes = _stream(_stream(_stream(key, t + np.uint64(start)), b)[:, None], units)
         hashes >>= np.uint64(11)
-        rows = result[start : start + step]
+        rows = result[first : first + step]
         with np.errstate(over="ignore", invalid="ignore"):
-            np.multiply(source[start : start + step], scale, out=rows)
+            np.multiply(source[first : first + step], scale, out=rows)
             rows *= hashes >= least
     return out
 

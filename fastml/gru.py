@@ -2,20 +2,20 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import backend, check
-from .tape import Gradients, Tape, backward
+from . import check
+from .onehot import OneHot
+from .tape import Gradients, Packed, Tape, backward, forward, pack
 
-__all__ = ["gru_backward", "gru_forward"]
+__all__ = ["gru_backward", "gru_forward", "gru_pack"]
 
 
 def gru_forward(
-    x: ArrayLike,
+    x: ArrayLike | OneHot,
     h0: ArrayLike | None,
-    w_ih: ArrayLike,
-    w_hh: ArrayLike,
+    w_ih: ArrayLike | Packed,
+    w_hh: ArrayLike | None = None,
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *,
@@ -23,6 +23,7 @@ def gru_forward(
     reverse: bool = False,
     reset_after: bool = True,
     keep: bool = True,
+    out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], Tape | None]:
     """Run a GRU over a batch of sequences.
 
@@ -34,12 +35,13 @@ def gru_forward(
 
     Parameters
     ----------
-    x : array of shape (T, B, I)
-        The inputs. T and B may be 0.
+    x : array of shape (T, B, I), or OneHot
+        The inputs, T and B may be 0; or the indices of one-hot inputs, (T, B).
     h0 : array of shape (B, H) or None
         The initial state; None for zeros.
-    w_ih : array of shape (3H, I)
-        Input weights W, gates in PyTorch's order r, z, n.
+    w_ih : array of shape (3H, I), or Packed
+        Input weights W, gates in PyTorch's order r, z, n; or what `gru_pack` made of all the weights, the other three
+        then being left out.
     w_hh : array of shape (3H, H)
         Recurrent weights R.
     b_ih, b_hh : array of shape (3H,) or None
@@ -55,6 +57,8 @@ def gru_forward(
         on each other.
     keep : bool
         Keep what `gru_backward` needs; False keeps nothing but the outputs.
+    out : array of shape (T, B, H) or None
+        Where y is written, C-contiguous and of the same dtype; it overlaps no other argument. None for a new array.
 
     Returns
     -------
@@ -71,7 +75,8 @@ def gru_forward(
         An array is neither float32 nor float64, or two of them differ. Lists and integer arrays are cast to the dtype
         of the others (float64 if there are none).
     ValueError
-        A shape or a length does not fit; the message names the argument and the axis.
+        A shape, a length or an index does not fit, or `out` overlaps an input; the message names the argument and
+        the axis.
     NotImplementedError
         The back end chosen with `fastml.use` does not have this kernel.
 
@@ -92,21 +97,13 @@ def gru_forward(
     >>> y.shape, bool((h_n == y[-1]).all()), round(float(y[0, 0, 0]), 6)
     ((5, 2, 4), True, 0.12397)
     """
-    a = check.recurrent(3, x, {"h0": h0}, w_ih, w_hh, b_ih, b_hh, lengths)
-    reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)
-    reset_after = check.flag("reset_after", reset_after)
-    cell = backend.find("gru_forward")
-    y = np.empty((a.T, a.B, a.H), a.dtype)
-    h_n = np.empty((a.B, a.H), a.dtype)
-    gates = np.empty((a.T, a.B, 4 * a.H), a.dtype) if keep else None
-    cell.function(a.x, a.h0, a.w_ih, a.w_hh, a.b_ih, a.b_hh, a.lengths, reverse, reset_after, y, h_n, gates)
-    if not keep:
-        return y, h_n, None
-    arrays = {
-        "x": a.x, "h0": a.h0, "w_ih": a.w_ih, "w_hh": a.w_hh,
-        "lengths": a.lengths, "reverse": reverse, "reset_after": reset_after, "y": y, "gates": gates,
-    }  # fmt: skip
-    return y, h_n, Tape("gru_forward", cell, a.given, arrays)
+    a = check.recurrent("gru", x, {"h0": h0}, w_ih, w_hh, b_ih, b_hh, lengths)
+    a.reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)
+    a.reset_after = check.flag("reset_after", reset_after)
+    if a.packed and a.reset_after != a.packed.arrays["reset_after"]:
+        raise ValueError(f"reset_after: expected {not a.reset_after}, as the weights were packed, got {a.reset_after}")
+    outputs, tape = forward("gru_forward", a, keep, check.output(out, a))
+    return outputs["y"], outputs["h_n"], tape
 
 
 def gru_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> Gradients:
@@ -124,8 +121,8 @@ def gru_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None
     Returns
     -------
     Gradients
-        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given. ``.x`` is 0 at
-        padding.
+        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given, and
+        for a `OneHot`. ``.x`` is 0 at padding.
 
     Raises
     ------
@@ -152,3 +149,45 @@ def gru_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None
     """
     up = check.recurrent_upstream(tape, "gru_forward", dy, {"dh_n": dh_n})
     return backward(tape, "gru_backward", up)
+
+
+def gru_pack(
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    *,
+    reset_after: bool = True,
+) -> Packed:
+    """Pack the weights once, for many calls of `gru_forward`.
+
+    Parameters
+    ----------
+    w_ih, w_hh, b_ih, b_hh, reset_after : arrays and a bool
+        As for `gru_forward`.
+
+    Returns
+    -------
+    Packed
+        A snapshot, to be given to `gru_forward` in the place of w_ih.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As `gru_forward`.
+
+    Notes
+    -----
+    `native` packs the weights into the order that its products read them in; without this, each call does. The other
+    back ends keep a copy. Memory: two copies of the weights. Results are bitwise those of the weights themselves.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> packed = fastml.gru_pack(np.full((12, 3), 0.1), np.full((12, 4), 0.1))
+    >>> y, h_n, _ = fastml.gru_forward(np.ones((5, 2, 3)), None, packed, keep=False)
+    >>> y.shape
+    (5, 2, 4)
+    """
+    a = check.weights("gru", w_ih, w_hh, b_ih, b_hh)
+    return pack("gru_forward", a, reset_after=check.flag("reset_after", reset_after))

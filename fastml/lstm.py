@@ -2,27 +2,28 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import backend, check
-from .tape import Gradients, Tape, backward
+from . import check
+from .onehot import OneHot
+from .tape import Gradients, Packed, Tape, backward, forward, pack
 
-__all__ = ["lstm_backward", "lstm_forward"]
+__all__ = ["lstm_backward", "lstm_forward", "lstm_pack"]
 
 
 def lstm_forward(
-    x: ArrayLike,
+    x: ArrayLike | OneHot,
     h0: ArrayLike | None,
     c0: ArrayLike | None,
-    w_ih: ArrayLike,
-    w_hh: ArrayLike,
+    w_ih: ArrayLike | Packed,
+    w_hh: ArrayLike | None = None,
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *,
     lengths: ArrayLike | None = None,
     reverse: bool = False,
     keep: bool = True,
+    out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], Tape | None]:
     """Run an LSTM over a batch of sequences.
 
@@ -32,12 +33,13 @@ def lstm_forward(
 
     Parameters
     ----------
-    x : array of shape (T, B, I)
-        The inputs. T and B may be 0.
+    x : array of shape (T, B, I), or OneHot
+        The inputs, T and B may be 0; or the indices of one-hot inputs, (T, B).
     h0, c0 : array of shape (B, H) or None
         The initial hidden and cell states; None for zeros.
-    w_ih : array of shape (4H, I)
-        Input weights W, gates in PyTorch's order i, f, g, o.
+    w_ih : array of shape (4H, I), or Packed
+        Input weights W, gates in PyTorch's order i, f, g, o; or what `lstm_pack` made of all the weights, the other
+        three then being left out.
     w_hh : array of shape (4H, H)
         Recurrent weights R.
     b_ih, b_hh : array of shape (4H,) or None
@@ -49,6 +51,8 @@ def lstm_forward(
         Run each sequence from its own last step to its first.
     keep : bool
         Keep what `lstm_backward` needs; False keeps nothing but the outputs.
+    out : array of shape (T, B, H) or None
+        Where y is written, C-contiguous and of the same dtype; it overlaps no other argument. None for a new array.
 
     Returns
     -------
@@ -65,7 +69,8 @@ def lstm_forward(
         An array is neither float32 nor float64, or two of them differ. Lists and integer arrays are cast to the dtype
         of the others (float64 if there are none).
     ValueError
-        A shape or a length does not fit; the message names the argument and the axis.
+        A shape, a length or an index does not fit, or `out` overlaps an input; the message names the argument and
+        the axis.
     NotImplementedError
         The back end chosen with `fastml.use` does not have this kernel.
 
@@ -87,21 +92,10 @@ def lstm_forward(
     >>> y.shape, bool((h_n == y[-1]).all()), round(float(y[0, 0, 0]), 6)
     ((5, 2, 4), True, 0.095241)
     """
-    a = check.recurrent(4, x, {"h0": h0, "c0": c0}, w_ih, w_hh, b_ih, b_hh, lengths)
-    reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)
-    cell = backend.find("lstm_forward")
-    y = np.empty((a.T, a.B, a.H), a.dtype)
-    h_n, c_n = np.empty((2, a.B, a.H), a.dtype)
-    gates = np.empty((a.T, a.B, 4 * a.H), a.dtype) if keep else None
-    cells = np.empty((a.T + 1, a.B, a.H), a.dtype) if keep else None
-    cell.function(a.x, a.h0, a.c0, a.w_ih, a.w_hh, a.b_ih, a.b_hh, a.lengths, reverse, y, h_n, c_n, gates, cells)
-    if not keep:
-        return y, h_n, c_n, None
-    arrays = {
-        "x": a.x, "h0": a.h0, "c0": a.c0, "w_ih": a.w_ih, "w_hh": a.w_hh,
-        "lengths": a.lengths, "reverse": reverse, "y": y, "gates": gates, "cells": cells,
-    }  # fmt: skip
-    return y, h_n, c_n, Tape("lstm_forward", cell, a.given, arrays)
+    a = check.recurrent("lstm", x, {"h0": h0, "c0": c0}, w_ih, w_hh, b_ih, b_hh, lengths)
+    a.reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)
+    outputs, tape = forward("lstm_forward", a, keep, check.output(out, a))
+    return outputs["y"], outputs["h_n"], outputs["c_n"], tape
 
 
 def lstm_backward(
@@ -121,8 +115,8 @@ def lstm_backward(
     Returns
     -------
     Gradients
-        ``.x .h0 .c0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given. ``.x`` is 0
-        at padding.
+        ``.x .h0 .c0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given, and
+        for a `OneHot`. ``.x`` is 0 at padding.
 
     Raises
     ------
@@ -150,3 +144,43 @@ def lstm_backward(
     """
     up = check.recurrent_upstream(tape, "lstm_forward", dy, {"dh_n": dh_n, "dc_n": dc_n})
     return backward(tape, "lstm_backward", up)
+
+
+def lstm_pack(
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+) -> Packed:
+    """Pack the weights once, for many calls of `lstm_forward`.
+
+    Parameters
+    ----------
+    w_ih, w_hh, b_ih, b_hh : arrays
+        As for `lstm_forward`.
+
+    Returns
+    -------
+    Packed
+        A snapshot, to be given to `lstm_forward` in the place of w_ih.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As `lstm_forward`.
+
+    Notes
+    -----
+    `native` packs the weights into the order that its products read them in; without this, each call does. The other
+    back ends keep a copy. Memory: two copies of the weights. Results are bitwise those of the weights themselves.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> packed = fastml.lstm_pack(np.full((16, 3), 0.1), np.full((16, 4), 0.1))
+    >>> y, h_n, c_n, _ = fastml.lstm_forward(np.ones((5, 2, 3)), None, None, packed, keep=False)
+    >>> y.shape
+    (5, 2, 4)
+    """
+    a = check.weights("lstm", w_ih, w_hh, b_ih, b_hh)
+    return pack("lstm_forward", a)

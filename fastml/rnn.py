@@ -2,20 +2,20 @@
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import backend, check
-from .tape import Gradients, Tape, backward
+from . import check
+from .onehot import OneHot
+from .tape import Gradients, Packed, Tape, backward, forward, pack
 
-__all__ = ["rnn_backward", "rnn_forward"]
+__all__ = ["rnn_backward", "rnn_forward", "rnn_pack"]
 
 
 def rnn_forward(
-    x: ArrayLike,
+    x: ArrayLike | OneHot,
     h0: ArrayLike | None,
-    w_ih: ArrayLike,
-    w_hh: ArrayLike,
+    w_ih: ArrayLike | Packed,
+    w_hh: ArrayLike | None = None,
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *,
@@ -23,6 +23,7 @@ def rnn_forward(
     reverse: bool = False,
     nonlinearity: str = "tanh",
     keep: bool = True,
+    out: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any], Tape | None]:
     """Run an Elman RNN over a batch of sequences.
 
@@ -30,12 +31,13 @@ def rnn_forward(
 
     Parameters
     ----------
-    x : array of shape (T, B, I)
-        The inputs. T and B may be 0.
+    x : array of shape (T, B, I), or OneHot
+        The inputs, T and B may be 0; or the indices of one-hot inputs, (T, B).
     h0 : array of shape (B, H) or None
         The initial state; None for zeros.
-    w_ih : array of shape (H, I)
-        Input weights W.
+    w_ih : array of shape (H, I), or Packed
+        Input weights W; or what `rnn_pack` made of all the weights, the other three
+        then being left out.
     w_hh : array of shape (H, H)
         Recurrent weights R.
     b_ih, b_hh : array of shape (H,) or None
@@ -49,6 +51,8 @@ def rnn_forward(
         φ.
     keep : bool
         Keep what `rnn_backward` needs; False keeps nothing but the outputs.
+    out : array of shape (T, B, H) or None
+        Where y is written, C-contiguous and of the same dtype; it overlaps no other argument. None for a new array.
 
     Returns
     -------
@@ -65,7 +69,8 @@ def rnn_forward(
         An array is neither float32 nor float64, or two of them differ. Lists and integer arrays are cast to the dtype
         of the others (float64 if there are none).
     ValueError
-        A shape, a length or `nonlinearity` does not fit; the message names the argument and the axis.
+        A shape, a length, an index or `nonlinearity` does not fit, or `out` overlaps an input; the message names the
+        argument and the axis.
     NotImplementedError
         The back end chosen with `fastml.use` does not have this kernel.
 
@@ -86,22 +91,13 @@ def rnn_forward(
     >>> y.shape, bool((h_n == y[-1]).all()), round(float(y[0, 0, 0]), 6)
     ((5, 2, 4), True, 0.291313)
     """
-    a = check.recurrent(1, x, {"h0": h0}, w_ih, w_hh, b_ih, b_hh, lengths)
-    reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)
+    a = check.recurrent("rnn", x, {"h0": h0}, w_ih, w_hh, b_ih, b_hh, lengths)
+    a.reverse, keep = check.flag("reverse", reverse), check.flag("keep", keep)
     if nonlinearity not in ("tanh", "relu"):
         raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-    relu = nonlinearity == "relu"
-    cell = backend.find("rnn_forward")
-    y = np.empty((a.T, a.B, a.H), a.dtype)
-    h_n = np.empty((a.B, a.H), a.dtype)
-    cell.function(a.x, a.h0, a.w_ih, a.w_hh, a.b_ih, a.b_hh, a.lengths, reverse, relu, y, h_n)
-    if not keep:
-        return y, h_n, None
-    arrays = {
-        "x": a.x, "h0": a.h0, "w_ih": a.w_ih, "w_hh": a.w_hh,
-        "lengths": a.lengths, "reverse": reverse, "relu": relu, "y": y,
-    }  # fmt: skip
-    return y, h_n, Tape("rnn_forward", cell, a.given, arrays)
+    a.relu = nonlinearity == "relu"
+    outputs, tape = forward("rnn_forward", a, keep, check.output(out, a))
+    return outputs["y"], outputs["h_n"], tape
 
 
 def rnn_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None = None) -> Gradients:
@@ -119,8 +115,8 @@ def rnn_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None
     Returns
     -------
     Gradients
-        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given. ``.x`` is 0 at
-        padding.
+        ``.x .h0 .w_ih .w_hh .b_ih .b_hh`` in the shapes of the inputs; None for what was not given, and
+        for a `OneHot`. ``.x`` is 0 at padding.
 
     Raises
     ------
@@ -147,3 +143,43 @@ def rnn_backward(tape: Tape, dy: ArrayLike | None = None, dh_n: ArrayLike | None
     """
     up = check.recurrent_upstream(tape, "rnn_forward", dy, {"dh_n": dh_n})
     return backward(tape, "rnn_backward", up)
+
+
+def rnn_pack(
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+) -> Packed:
+    """Pack the weights once, for many calls of `rnn_forward`.
+
+    Parameters
+    ----------
+    w_ih, w_hh, b_ih, b_hh : arrays
+        As for `rnn_forward`.
+
+    Returns
+    -------
+    Packed
+        A snapshot, to be given to `rnn_forward` in the place of w_ih.
+
+    Raises
+    ------
+    TypeError, ValueError, NotImplementedError
+        As `rnn_forward`.
+
+    Notes
+    -----
+    `native` packs the weights into the order that its products read them in; without this, each call does. The other
+    back ends keep a copy. Memory: two copies of the weights. Results are bitwise those of the weights themselves.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> packed = fastml.rnn_pack(np.full((4, 3), 0.1), np.full((4, 4), 0.1))
+    >>> y, h_n, _ = fastml.rnn_forward(np.ones((5, 2, 3)), None, packed, keep=False)
+    >>> y.shape
+    (5, 2, 4)
+    """
+    a = check.weights("rnn", w_ih, w_hh, b_ih, b_hh)
+    return pack("rnn_forward", a)

@@ -1,4 +1,4 @@
-"""What a forward pass leaves for its backward pass, and what the backward pass gives back."""
+"""One pass of one layer in one direction, from checked arguments to a kernel and back: what the cells share."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from .backend import Cell, find
+from .backend import Cell, find, packed_cell
+from .kernels.table import KERNELS, shape_of
 
-__all__ = ["Gradients", "Tape", "backward"]
+__all__ = ["Gradients", "Packed", "Tape", "backward", "forward", "pack"]
+
+SAVED = ("gates", "cells")  # outputs that are for the backward pass alone
+UPSTREAM = ("dy", "dh_n", "dc_n")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -25,19 +29,66 @@ class Tape:
     arrays: dict[str, Any]  # the backward kernel's first arguments, in its order
 
     def __repr__(self) -> str:
-        T, B, I = self.arrays["x"].shape
-        return f"Tape({self.kernel} by {self.cell.backend}, T={T}, B={B}, I={I}, H={self.arrays['w_hh'].shape[1]})"
+        (T, B, H), I = self.arrays["y"].shape, self.arrays["w_ih"].shape[1]
+        return f"Tape({self.kernel} by {self.cell.backend}, T={T}, B={B}, I={I}, H={H})"
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Packed:
+    """The weights of one layer in one direction, in the form that its back end's forward pass computes with.
+
+    Made by `lstm_pack` and its like; takes the place of the weights in `lstm_forward` and its like, which then runs on
+    the back end and rung that it was packed for. A snapshot: later changes of the weights do not reach it.
+    """
+
+    kernel: str
+    cell: Cell  # its function has the packed weights bound
+    arrays: dict[str, Any]  # weights, biases, and the cell's option
+    given: frozenset[str]  # the biases that there were
+
+    def __repr__(self) -> str:
+        I, H = self.arrays["w_ih"].shape[1], self.arrays["w_hh"].shape[1]
+        return f"Packed({self.kernel} by {self.cell.backend}, I={I}, H={H})"
+
+
+def pack(kernel: str, a: SimpleNamespace, **option: bool) -> Packed:
+    """The checked weights `a` (`check.weights`), copied and packed for the forward pass `kernel`."""
+    arrays = {name: getattr(a, name).copy() for name in ("w_ih", "w_hh", "b_ih", "b_hh")} | option
+    return Packed(kernel, packed_cell(kernel, *arrays.values()), arrays, a.given)
+
+
+def forward(
+    kernel: str, a: SimpleNamespace, keep: bool, out: np.ndarray | None
+) -> tuple[dict[str, np.ndarray], Tape | None]:
+    """Run `kernel` on the checked arguments `a`; outputs by name, those that are saved for the backward on the tape."""
+    row = KERNELS[kernel]
+    cell = a.packed.cell if a.packed else find(kernel)
+    sizes = {letter: getattr(a, letter) for letter in "TBIH"}
+    outputs = {}
+    for name, axes in row.outputs.items():
+        if name == "y" and out is not None:
+            outputs[name] = out
+        else:
+            outputs[name] = np.empty(shape_of(axes, sizes), a.dtype) if keep or name not in SAVED else None
+    cell.function(*(getattr(a, name) for name in row.inputs), *outputs.values())
+    if not keep:
+        return outputs, None
+    after = KERNELS[kernel.replace("forward", "backward")].inputs
+    arrays = {name: outputs[name] if name in outputs else getattr(a, name) for name in after if name not in UPSTREAM}
+    return outputs, Tape(kernel, cell, a.given, arrays)
 
 
 class Gradients(SimpleNamespace):
-    """Gradients by the names of the forward's arguments; None for an argument that was not given."""
+    """Gradients by the names of the forward's arguments; None for one that was not given, or that was a `OneHot`."""
 
 
 def backward(tape: Tape, kernel: str, upstream: dict[str, np.ndarray]) -> Gradients:
     """Run `kernel` on the back end and rung of `tape`, into new arrays."""
     a = tape.arrays
     grads = {name: np.empty_like(a[name]) for name in ("x", "h0", "c0", "w_ih", "w_hh") if name in a}
-    grads["b_ih"], grads["b_hh"] = np.empty((2, len(a["w_ih"])), a["x"].dtype)
+    if a["x"].ndim == 2:  # indices
+        grads["x"] = None
+    grads["b_ih"], grads["b_hh"] = np.empty((2, len(a["w_ih"])), a["w_ih"].dtype)
     find(kernel, like=tape.cell).function(*a.values(), *upstream.values(), *grads.values())
     always = {"x", "w_ih", "w_hh"}
     return Gradients(**{name: g if name in always | tape.given else None for name, g in grads.items()})

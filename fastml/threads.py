@@ -5,18 +5,22 @@ the same bits. `run` decides how many: all that the user allows, or the calling 
 so that a job with barriers never waits for workers of another job, and calls from many threads never multiply
 threads. The pool is plain Python threads that release the GIL in the kernels: no OpenMP, whose pools clash with other
 runtimes' and hang after a fork.
+
+`together` shares out whole kernels instead, on the same pool: two directions, or stacked layers one segment of time
+behind each other.
 """
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
 from math import ceil
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-__all__ = ["Job", "blas_limit", "get_num_threads", "run", "set_num_threads", "usable_cpus"]
+__all__ = ["Job", "blas_limit", "get_num_threads", "run", "set_num_threads", "together", "usable_cpus"]
 
 
 class Job(Protocol):
@@ -159,6 +163,9 @@ def run(job: Job, most: int) -> None:
     """
     # Ctrl-C may raise between any two lines from here on. So the pool is freed by the lock's own __exit__, and what is
     # counted is counted by the one call in C that also does it: `sent` grows with each put, `ended` before each bell.
+    tasks = _tasks.get()
+    if tasks is not None:
+        tasks.watch(job)
     workers = min(get_num_threads(), most)
     mine = threading.Lock()
     with mine:
@@ -194,6 +201,75 @@ def _share(job: Job, pool: _Pool, workers: int) -> None:
         finally:
             del error, ended  # or they keep this frame, and the job's arrays, until the garbage collector comes
 
+
+# ------------------------------------------------------------------------------------------------- kernels side by side
+
+
+def together(tasks: Sequence[Callable[[], None]], after: Sequence[Sequence[int]], most: int) -> None:
+    """Do every task once, up to `most` of them at a time; return when all have ended.
+
+    Where several workers share the tasks, the kernels in them run on their own worker alone; where the pool is taken,
+    the tasks run one by one on the calling thread. Each runs in a copy of the caller's context (`fastml.use`, NumPy's
+    errstate). An exception in any task, or Ctrl-C here, stops the kernels of the others and is raised once they have
+    ended.
+
+    after : for each task the numbers of those that must have ended before it; all of them lower than its own.
+    """
+    if most > 1:
+        run(_Tasks(tasks, after), most)
+    else:
+        for task in tasks:
+            task()
+
+
+class _Tasks:
+    """Tasks and their order, as a job."""
+
+    def __init__(self, tasks: Sequence[Callable[[], None]], after: Sequence[Sequence[int]]) -> None:
+        self.tasks, self.context, self.stopped = tasks, copy_context(), False
+        self.running: dict[int, Job] = {}
+        self.guard = threading.RLock()  # reentrant: a signal handler may come while this thread holds it
+        self.waits = [len(before) for before in after]
+        self.then: list[list[int]] = [[] for _ in tasks]
+        for task, before in enumerate(after):
+            for other in before:
+                self.then[other].append(task)
+        self.left = len(tasks)
+        self.ready: SimpleQueue = SimpleQueue()  # None: there is nothing more to do
+        for task in [task for task, n in enumerate(self.waits) if n == 0] or [None]:
+            self.ready.put(task)
+
+    def work(self, worker: int, workers: int) -> None:
+        self.context.copy().run(self._work)
+
+    def _work(self) -> None:
+        _tasks.set(self)
+        while (task := self.ready.get()) is not None and not self.stopped:
+            self.tasks[task]()
+            with self.guard:
+                self.left -= 1
+                for other in self.then[task]:
+                    self.waits[other] -= 1
+                    if not self.waits[other]:
+                        self.ready.put(other)
+                if not self.left:
+                    self.ready.put(None)
+        self.ready.put(None)  # for the next worker
+
+    def watch(self, job: Job) -> None:
+        """A worker begins a kernel, which `stop` shall reach."""
+        self.running[threading.get_ident()] = job
+        if self.stopped:
+            job.stop()
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.ready.put(None)
+        for job in list(self.running.values()):
+            job.stop()
+
+
+_tasks: ContextVar[_Tasks | None] = ContextVar("fastml_tasks", default=None)
 
 _blas: Any = None
 _blas_guard = threading.RLock()

@@ -12,7 +12,7 @@ import pytest
 
 import fastml
 from fastml import backend, bench
-from fastml.kernels.table import KERNELS
+from fastml.kernels.table import KERNELS, shape_of
 
 TINY = {"T": 12, "B": 2, "I": 5, "H": 7}
 ROOT = Path(__file__).parent.parent
@@ -31,9 +31,9 @@ def text():
 
 def test_shape_of_reads_the_table():
     sizes = {"T": 5, "B": 2, "I": 4, "H": 3}
-    assert bench.shape_of("T B I", sizes) == (5, 2, 4)
-    assert bench.shape_of("T+1 B H", sizes) == (6, 2, 3)
-    assert bench.shape_of("4H", sizes) == (12,)
+    assert shape_of("T B I", sizes) == (5, 2, 4)
+    assert shape_of("T+1 B H", sizes) == (6, 2, 3)
+    assert shape_of("4H", sizes) == (12,)
 
 
 @ROWS
@@ -61,7 +61,7 @@ def test_answers_are_the_outputs_of_the_row_without_what_is_saved(row):
     arrays = bench.problem(row, TINY)
     found = bench.answers(row, bench.prepare(row, arrays)())
     assert set(found) == set(row.outputs) - {"gates", "cells"}
-    assert all(a.shape == bench.shape_of(row.outputs[name], TINY) for name, a in found.items())
+    assert all(a.shape == shape_of(row.outputs[name], TINY) for name, a in found.items())
 
 
 def test_difference_is_relative_to_each_array_and_keeps_nan():
@@ -227,48 +227,6 @@ def test_every_kernel_is_under_pytest_benchmark():
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{2 * len(KERNELS)} passed" in done.stdout or "." * 2 * len(KERNELS) in done.stdout
-
-
-@pytest.mark.parametrize("against", ["torch", "reference"])
-def test_peers_are_compared(against, tmp_path, capsys, threads):
-    if against == "torch":
-        pytest.importorskip("torch")
-    elif len(bench.contenders()) == 1:
-        pytest.skip("needs a second back end")
-    threads(1)
-    names = ["reference"] if against == "torch" else [bench.contenders()[1].backend]
-    path = tmp_path / "peers.json"
-    argv = ["--shape", "9,2,5,7", "--rounds", "2", "--backend", *names, "--against", against, "--json", str(path)]
-    assert script("bench_peers").main(argv) == 0
-    out = capsys.readouterr().out
-    for cell in ("lstm", "gru", "rnn"):
-        assert f"{cell} training" in out
-        assert f"{cell} inference" in out
-    results = json.loads(path.read_text())["results"]
-    assert len(results) == 6
-    assert all(len(row["times"][against][against]) >= 2 for row in results)
-    assert all(
-        set(row["errors"][f"{label}"]) == {"y", "dx", "dw_ih", "dw_hh", "db_ih", "db_hh"}
-        for row in results
-        for label in row["errors"]
-    )
-    readme = tmp_path / "README.md"
-    readme.write_text("<!-- peers -->\n<!-- /peers -->\n")
-    assert script("report").main([str(path), "--readme", str(readme)]) == 0
-    shown = readme.read_text()
-    assert all(
-        f"| {cell} | 9,2,5,7 | " in shown and f"| **{cell}** | geometric mean | **" in shown
-        for cell in ("lstm", "gru", "rnn")
-    )
-    assert "nan" not in shown
-
-
-def test_a_peer_that_disagrees_is_not_timed(capsys, monkeypatch, threads):
-    threads(1)
-    monkeypatch.setattr(bench, "difference", lambda *_: 1e-3)
-    argv = ["--shape", "9,2,5,7", "--cell", "rnn", "--backend", "reference"]
-    assert script("bench_peers").main(argv) == 1
-    assert "not timed: reference: y is off by 1e-3" in capsys.readouterr().out
 
 
 def test_first_calls(capsys):

@@ -12,6 +12,9 @@ The contract of a kernel
 * Arrays are C-contiguous, of one dtype (float32 or float64); sizes and indices are intp, never narrower. The API has
   checked everything: kernels check nothing. Inputs are never written to. Outputs come uninitialised and are written
   completely, except the rows of saved arrays that belong to padding. Nothing aliases.
+* x may be indices instead: intp of shape (T, B) in the place of (T, B, I), each the place of the 1 in a one-hot x_t
+  that is never made. The product with w_ih is then a look-up of its column, dw_ih gets the sums of the rows that looked
+  each column up, and dx is None. 0 ≤ index < I = w_ih's columns, except at padding, where it may be anything.
 * T, B may be 0; I, H are at least 1. `lengths` (B,) holds 0 ≤ length ≤ T; x and dy at padding are never read (NaN
   there is harmless), y and dx at padding are 0, h_n and c_n are the states after each sequence's own last step (the
   initial state where the length is 0).

@@ -1,13 +1,14 @@
 """KERNELS: one row per kernel, plain data. Tests, benchmarks and `fastml.show()` are loops over it.
 
 Letters: T steps, B batch, I inputs, H hidden. Shapes are written as in "T B 4H"; "intp B" and "bool" are the arguments
-that are not floating point.
+that are not floating point. x may also be indices of one-hot inputs, "intp T B", and dx is None then.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["KERNELS", "Kernel", "Table"]
+__all__ = ["KERNELS", "Kernel", "Table", "shape_of"]
 
 Sizes = dict[str, int]
 
@@ -42,6 +43,16 @@ class Table(tuple[Kernel, ...]):
 
     def names(self) -> Iterator[str]:
         return (row.name for row in self)
+
+
+def shape_of(axes: str, sizes: Sizes) -> tuple[int, ...]:
+    """The shape that the table writes as `axes`.
+
+    >>> shape_of("T+1 B 4H", {"T": 5, "B": 2, "H": 3})
+    (6, 2, 12)
+    """
+    parts = re.findall(r"(\d*)([A-Z])(?:\+(\d+))?", axes)
+    return tuple(int(factor or 1) * sizes[letter] + int(more or 0) for factor, letter, more in parts)
 
 
 SIZES = {"small": {"T": 200, "B": 1, "I": 32, "H": 32}, "large": {"T": 200, "B": 32, "I": 128, "H": 128}}

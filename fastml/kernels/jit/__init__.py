@@ -2,6 +2,7 @@
 
     rnn.py gru.py lstm.py    the cells: their equations on vectors, and which buffers a chunk of time has
     sequence.py              the order of steps, chunks of time, and who does what
+    inputs.py                the product with w_ih, or the look-up of its columns, and back
     product.py               the one matrix product, and how weights are packed for it
     arithmetic.py            sigmoid and tanh
     simd.py                  a SIMD register as a Numba type

@@ -11,31 +11,33 @@ columns; the backward turns them into the gradients of their sums in place.
 
 from .arithmetic import sigmoid, tanh
 from .compiling import compiled
+from .inputs import inputs_of
 from .product import backward_weights, buffers, columns, forward_weights, product, scratch, skewed, unpack
-from .sequence import Order, backward, chunk_rows, products, share
+from .sequence import Order, backward, chunk_rows, share, sums
 from .simd import flush_denormals, fma, load, restore_denormals, step, store
 
 
 def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates):
-    (_, B, I), H = x.shape, w_hh.shape[1]
-    pitch, work = columns(H, x.dtype), 6.0 * H * (I + H)
-    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, x.dtype))
-    bias, b_met = b_ih + b_hh, scratch(1, pitch, dtype=x.dtype)
+    (_, B, H), dtype = y.shape, y.dtype
+    pitch = columns(H, dtype)
+    xs = inputs_of(x, w_ih, lengths, 3, pitch)
+    work = 6.0 * H * (xs.multiplied + H)
+    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, dtype))
+    bias, b_met = b_ih + b_hh, scratch(1, pitch, dtype=dtype)
     if reset_after:
         bias[2 * H :], b_met[0, :H] = b_ih[2 * H :], b_hh[2 * H :]
-    w_x = forward_weights(w_ih, 3, pitch, bias)
+    xs.prepare(bias)
     w_rz, w_n = forward_weights(w_hh[: 2 * H], 2, pitch), forward_weights(w_hh[2 * H :], 1, pitch)
     order.clear_padding(y)
 
     def pieces(worker, workers):
         for span in order.spans(worker, workers):
             part = order.part(*span)
-            inputs, a, hs = buffers(part.height, 1 + I, 4 * pitch, pitch, dtype=x.dtype)
-            h, rh = part.states(h0, pitch), scratch(len(part.rows), pitch, dtype=x.dtype)
-            inputs[:, 0] = 1
+            a, hs = buffers(part.height, 4 * pitch, pitch, dtype=dtype)
+            inputs, h, rh = xs.buffer(part.height), part.states(h0, pitch), scratch(len(part.rows), pitch, dtype=dtype)
             for chunk in part.chunks:
-                part.gather(x, chunk, inputs, column=1)
-                _forward(part.starts, *chunk, reset_after, inputs, w_x, w_rz, w_n, b_met, a, h, rh, hs)
+                xs.project(part, chunk, inputs, a)  # 1, 2
+                _forward(part.starts, *chunk, reset_after, w_rz, w_n, b_met, a, h, rh, hs)
                 part.scatter(hs, chunk, y)
                 if gates is not None:
                     part.scatter(a, chunk, gates, blocks=4, pitch=pitch, saved=True)
@@ -46,11 +48,9 @@ def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y,
 
 
 @compiled
-def _forward(starts, start, end, reset_after, inputs, w_x, w_rz, w_n, b_met, a, h, rh, hs):
+def _forward(starts, start, end, reset_after, w_rz, w_n, b_met, a, h, rh, hs):
     control = flush_denormals()
     pitch = h.shape[1]
-    a[: starts[end] - starts[start]] = 0
-    product(a, 0, 0, inputs, 0, 0, starts[end] - starts[start], w_x)  # 1, 2
     for s in range(start, end):
         first, count = starts[s] - starts[start], starts[s + 1] - starts[s]
         product(a, first, 0, h, 0, 0, count, w_rz, s % 2)
@@ -85,25 +85,24 @@ def gru_backward(
     x, h0, w_ih, w_hh, lengths, reverse, reset_after, y, gates, dy, dh_n,
     dx, dh0, dw_ih, dw_hh, db_ih, db_hh,
 ):  # fmt: skip
-    (_, B, I), H = x.shape, w_hh.shape[1]
-    pitch, work = columns(H, x.dtype), 12.0 * H * (I + H)
-    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, x.dtype))
-    w_x = backward_weights(w_ih, 3, pitch)
+    (_, B, H), dtype = y.shape, y.dtype
+    pitch = columns(H, dtype)
+    xs = inputs_of(x, w_ih, lengths, 3, pitch)
+    work = 12.0 * H * (xs.multiplied + H)
+    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, dtype))
+    xs.prepare_back(order, dx)
     w_rz, w_n = backward_weights(w_hh[: 2 * H], 2, pitch), backward_weights(w_hh[2 * H :], 1, pitch)
-    widths = 1 + I, 1 + pitch, 1 + pitch, skewed(4 * pitch, x.dtype), pitch
-    sets = [buffers(order.height, *widths, dtype=x.dtype) for _ in range(2)]
-    dxs = scratch(order.height, columns(I, x.dtype), dtype=x.dtype)
-    dh, drh = order.states(dh_n, pitch), scratch(B, pitch, dtype=x.dtype)
-    dw_x = scratch(1 + I, 3 * pitch, dtype=x.dtype)
-    dw_rz, dw_n = buffers(1 + H, 2 * pitch, pitch, dtype=x.dtype)
-    for inputs, hs, rhs, *_ in sets:
-        inputs[:, 0] = hs[:, 0] = rhs[:, 0] = 1
-    order.clear_padding(dx)
+    widths = 1 + pitch, 1 + pitch, skewed(4 * pitch, dtype), pitch
+    sets = [(xs.buffer(order.height), *buffers(order.height, *widths, dtype=dtype)) for _ in range(2)]
+    dh, drh = order.states(dh_n, pitch), scratch(B, pitch, dtype=dtype)
+    dw_rz, dw_n = buffers(1 + H, 2 * pitch, pitch, dtype=dtype)
+    for _, hs, rhs, *_ in sets:
+        hs[:, 0] = rhs[:, 0] = 1
 
     def recurrence(chunk, turn, worker, workers):
         inputs, hs, rhs, a, dys = sets[turn]
         for span in order.spans(worker, workers):
-            order.gather(x, chunk, inputs, span=span, column=1)
+            xs.gather(order, chunk, inputs, span)
             order.gather_before(y, h0, chunk, hs, span=span, column=1, pitch=pitch)
             order.gather(gates, chunk, a, span=span, blocks=4, pitch=pitch, saved=True)
             order.gather(dy, chunk, dys, span=span, pitch=pitch)
@@ -114,12 +113,12 @@ def gru_backward(
         inputs, hs, rhs, a, _ = sets[turn]
         # what w_hn was multiplied with, and the columns of `a` that hold the gradient of the product
         last = (hs, 3 * pitch) if reset_after else (rhs, 2 * pitch)
-        terms = [(dw_x, inputs, 0), (dw_rz, hs, 0), (dw_n, *last)]
-        yield from products(order, chunk, a, w_x, dxs, dx, terms, worker, workers)
+        yield from xs.walk_back(order, chunk, inputs, a, worker, workers)
+        yield from sums(order.count(chunk), a, [(dw_rz, hs, 0), (dw_n, *last)], worker, workers)
 
     backward(order, recurrence, gradients, work)
     dh0[order.rows] = dh[:, :H]
-    unpack(dw_x, 3, pitch, db_ih, dw_ih)
+    xs.finish(db_ih, dw_ih)
     unpack(dw_rz, 2, pitch, db_hh[: 2 * H], dw_hh[: 2 * H])
     unpack(dw_n, 1, pitch, db_hh[2 * H :], dw_hh[2 * H :])
 

@@ -13,16 +13,20 @@ from functools import partial
 
 from .arithmetic import sigmoid, tanh
 from .compiling import compiled
+from .inputs import inputs_of
 from .product import backward_weights, buffers, columns, forward_weights, product, scratch, skewed, units, unpack
-from .sequence import Order, backward, chunk_rows, products, share
+from .sequence import Order, backward, chunk_rows, share, sums
 from .simd import flush_denormals, fma, load, restore_denormals, step, store
 
 
 def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_n, gates, cells):
-    (_, B, I), H = x.shape, w_hh.shape[1]
-    pitch, work = units(H, x.dtype), 8.0 * H * (I + H)
-    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, x.dtype))
-    w_x, w_h = forward_weights(w_ih, 4, pitch, b_ih + b_hh), forward_weights(w_hh, 4, pitch)
+    (_, B, H), dtype = y.shape, y.dtype
+    pitch = units(H, dtype)
+    xs = inputs_of(x, w_ih, lengths, 4, pitch)
+    work = 8.0 * H * (xs.multiplied + H)
+    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, dtype))
+    xs.prepare(b_ih + b_hh)
+    w_h = forward_weights(w_hh, 4, pitch)
     order.clear_padding(y)
     if cells is not None:
         cells[0] = c0
@@ -30,12 +34,11 @@ def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_
     def pieces(worker, workers):
         for span in order.spans(worker, workers):
             part = order.part(*span)
-            inputs, a, hs, cs = buffers(part.height, 1 + I, 4 * pitch, pitch, pitch, dtype=x.dtype)
-            h, c = part.states(h0, pitch), part.states(c0, pitch)
-            inputs[:, 0] = 1
+            a, hs, cs = buffers(part.height, 4 * pitch, pitch, pitch, dtype=dtype)
+            inputs, h, c = xs.buffer(part.height), part.states(h0, pitch), part.states(c0, pitch)
             for chunk in part.chunks:
-                part.gather(x, chunk, inputs, column=1)
-                _forward(part.starts, *chunk, inputs, w_x, w_h, a, h, c, hs, cs)
+                xs.project(part, chunk, inputs, a)  # 1
+                _forward(part.starts, *chunk, w_h, a, h, c, hs, cs)
                 part.scatter(hs, chunk, y)
                 if gates is not None:
                     part.scatter(a, chunk, gates, blocks=4, pitch=pitch, saved=True)
@@ -47,14 +50,12 @@ def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_
 
 
 @compiled
-def _forward(starts, start, end, inputs, w_x, w_h, a, h, c, hs, cs):
+def _forward(starts, start, end, w_h, a, h, c, hs, cs):
     control = flush_denormals()
     pitch = h.shape[1]
-    a[: starts[end] - starts[start]] = 0
-    product(a, 0, 0, inputs, 0, 0, starts[end] - starts[start], w_x)  # 1
     for s in range(start, end):
         row, n = starts[s] - starts[start], starts[s + 1] - starts[s]
-        product(a, row, 0, h, 0, 0, n, w_h, s % 2)
+        product(a, row, 0, h, 0, 0, n, w_h, s % 2)  # 1
         for b in range(n):
             r = row + b
             for j in range(0, pitch, step(h)):
@@ -79,24 +80,25 @@ def lstm_backward(
     x, h0, c0, w_ih, w_hh, lengths, reverse, y, gates, cells, dy, dh_n, dc_n,
     dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh,
 ):  # fmt: skip
-    I, H = x.shape[2], w_hh.shape[1]
-    pitch, work = units(H, x.dtype), 16.0 * H * (I + H)
-    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, x.dtype))
-    w_x, w_h = backward_weights(w_ih, 4, pitch), backward_weights(w_hh, 4, pitch)
-    widths = 1 + I, 1 + H, skewed(4 * pitch, x.dtype), pitch, pitch, pitch
-    sets = [buffers(order.height, *widths, dtype=x.dtype) for _ in range(2)]
-    dxs = scratch(order.height, columns(I, x.dtype), dtype=x.dtype)
-    dh, dc = order.states(dh_n, columns(H, x.dtype)), order.states(dc_n, pitch)
-    dw_x, dw_h = scratch(1 + I, 4 * pitch, dtype=x.dtype), scratch(1 + H, 4 * pitch, dtype=x.dtype)
-    for inputs, hs, *_ in sets:
-        inputs[:, 0] = hs[:, 0] = 1
-    order.clear_padding(dx)
+    H, dtype = w_hh.shape[1], y.dtype
+    pitch = units(H, dtype)
+    xs = inputs_of(x, w_ih, lengths, 4, pitch)
+    work = 16.0 * H * (xs.multiplied + H)
+    order = Order(lengths, reverse, chunk_rows(4 * pitch, work, dtype))
+    xs.prepare_back(order, dx)
+    w_h = backward_weights(w_hh, 4, pitch)
+    widths = 1 + H, skewed(4 * pitch, dtype), pitch, pitch, pitch
+    sets = [(xs.buffer(order.height), *buffers(order.height, *widths, dtype=dtype)) for _ in range(2)]
+    dh, dc = order.states(dh_n, columns(H, dtype)), order.states(dc_n, pitch)
+    dw_h = scratch(1 + H, 4 * pitch, dtype=dtype)
+    for _, hs, *_ in sets:
+        hs[:, 0] = 1
 
     def recurrence(chunk, turn, worker, workers):
         inputs, hs, a, cs, before, dys = sets[turn]
         for span in order.spans(worker, workers):
             gather = partial(order.gather, chunk=chunk, span=span)
-            gather(x, target=inputs, column=1)
+            xs.gather(order, chunk, inputs, span)
             order.gather_before(y, h0, chunk, hs, span=span, column=1)
             gather(gates, target=a, blocks=4, pitch=pitch, saved=True)
             gather(cells[1:], target=cs, pitch=pitch, saved=True)
@@ -107,11 +109,12 @@ def lstm_backward(
 
     def gradients(chunk, turn, worker, workers):
         inputs, hs, a, *_ = sets[turn]
-        yield from products(order, chunk, a, w_x, dxs, dx, [(dw_x, inputs, 0), (dw_h, hs, 0)], worker, workers)
+        yield from xs.walk_back(order, chunk, inputs, a, worker, workers)
+        yield from sums(order.count(chunk), a, [(dw_h, hs, 0)], worker, workers)
 
     backward(order, recurrence, gradients, work)
     dh0[order.rows], dc0[order.rows] = dh[:, :H], dc[:, :H]
-    unpack(dw_x, 4, pitch, db_ih, dw_ih)
+    xs.finish(db_ih, dw_ih)
     unpack(dw_h, 4, pitch, db_hh, dw_hh)
 
 

@@ -9,27 +9,30 @@ which become the gradients of the sums.
 
 from .arithmetic import tanh
 from .compiling import compiled
+from .inputs import inputs_of
 from .product import backward_weights, buffers, columns, forward_weights, product, scratch, skewed, unpack
-from .sequence import Order, backward, chunk_rows, products, share
+from .sequence import Order, backward, chunk_rows, share, sums
 from .simd import at_least, flush_denormals, load, positive, restore_denormals, step, store
 
 
 def rnn_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, relu, y, h_n):
-    (_, B, I), H = x.shape, w_hh.shape[1]
-    pitch, work = columns(H, x.dtype), 2.0 * H * (I + H)
-    order = Order(lengths, reverse, chunk_rows(pitch, work, x.dtype))
-    w_x, w_h = forward_weights(w_ih, 1, pitch, b_ih + b_hh), forward_weights(w_hh, 1, pitch)
+    (_, B, H), dtype = y.shape, y.dtype
+    pitch = columns(H, dtype)
+    xs = inputs_of(x, w_ih, lengths, 1, pitch)
+    work = 2.0 * H * (xs.multiplied + H)
+    order = Order(lengths, reverse, chunk_rows(pitch, work, dtype))
+    xs.prepare(b_ih + b_hh)
+    w_h = forward_weights(w_hh, 1, pitch)
     order.clear_padding(y)
 
     def pieces(worker, workers):
         for span in order.spans(worker, workers):
             part = order.part(*span)
-            inputs, a = buffers(part.height, 1 + I, pitch, dtype=x.dtype)
+            inputs, a = xs.buffer(part.height), scratch(part.height, pitch, dtype=dtype)
             h = part.states(h0, pitch)
-            inputs[:, 0] = 1
             for chunk in part.chunks:
-                part.gather(x, chunk, inputs, column=1)
-                _forward(part.starts, *chunk, relu, inputs, w_x, w_h, a, h)
+                xs.project(part, chunk, inputs, a)  # 1
+                _forward(part.starts, *chunk, relu, w_h, a, h)
                 part.scatter(a, chunk, y)
                 yield
             h_n[part.rows] = h[:, :H]
@@ -38,14 +41,12 @@ def rnn_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, relu, y, h_n):
 
 
 @compiled
-def _forward(starts, start, end, relu, inputs, w_x, w_h, a, h):
+def _forward(starts, start, end, relu, w_h, a, h):
     control = flush_denormals()
     pitch = h.shape[1]
-    a[: starts[end] - starts[start]] = 0
-    product(a, 0, 0, inputs, 0, 0, starts[end] - starts[start], w_x)  # 1
     for s in range(start, end):
         row, n = starts[s] - starts[start], starts[s + 1] - starts[s]
-        product(a, row, 0, h, 0, 0, n, w_h, s % 2)
+        product(a, row, 0, h, 0, 0, n, w_h, s % 2)  # 1
         for b in range(n):
             for j in range(0, pitch, step(h)):
                 a_s = load(a, row + b, j)
@@ -59,23 +60,24 @@ def rnn_backward(
     x, h0, w_ih, w_hh, lengths, reverse, relu, y, dy, dh_n,
     dx, dh0, dw_ih, dw_hh, db_ih, db_hh,
 ):  # fmt: skip
-    I, H = x.shape[2], w_hh.shape[1]
-    pitch, work = columns(H, x.dtype), 4.0 * H * (I + H)
-    order = Order(lengths, reverse, chunk_rows(pitch, work, x.dtype))
-    w_x, w_h = backward_weights(w_ih, 1, pitch), backward_weights(w_hh, 1, pitch)
-    widths = 1 + I, 1 + H, skewed(pitch, x.dtype), pitch
-    sets = [buffers(order.height, *widths, dtype=x.dtype) for _ in range(2)]
-    dxs = scratch(order.height, columns(I, x.dtype), dtype=x.dtype)
+    H, dtype = w_hh.shape[1], y.dtype
+    pitch = columns(H, dtype)
+    xs = inputs_of(x, w_ih, lengths, 1, pitch)
+    work = 4.0 * H * (xs.multiplied + H)
+    order = Order(lengths, reverse, chunk_rows(pitch, work, dtype))
+    xs.prepare_back(order, dx)
+    w_h = backward_weights(w_hh, 1, pitch)
+    widths = 1 + H, skewed(pitch, dtype), pitch
+    sets = [(xs.buffer(order.height), *buffers(order.height, *widths, dtype=dtype)) for _ in range(2)]
     dh = order.states(dh_n, pitch)
-    dw_x, dw_h = scratch(1 + I, pitch, dtype=x.dtype), scratch(1 + H, pitch, dtype=x.dtype)
-    for inputs, hs, *_ in sets:
-        inputs[:, 0] = hs[:, 0] = 1
-    order.clear_padding(dx)
+    dw_h = scratch(1 + H, pitch, dtype=dtype)
+    for _, hs, *_ in sets:
+        hs[:, 0] = 1
 
     def recurrence(chunk, turn, worker, workers):
         inputs, hs, a, dys = sets[turn]
         for span in order.spans(worker, workers):
-            order.gather(x, chunk, inputs, span=span, column=1)
+            xs.gather(order, chunk, inputs, span)
             order.gather_before(y, h0, chunk, hs, span=span, column=1)
             order.gather(y, chunk, a, span=span, pitch=pitch)
             order.gather(dy, chunk, dys, span=span, pitch=pitch)
@@ -84,11 +86,12 @@ def rnn_backward(
 
     def gradients(chunk, turn, worker, workers):
         inputs, hs, a, _ = sets[turn]
-        yield from products(order, chunk, a, w_x, dxs, dx, [(dw_x, inputs, 0), (dw_h, hs, 0)], worker, workers)
+        yield from xs.walk_back(order, chunk, inputs, a, worker, workers)
+        yield from sums(order.count(chunk), a, [(dw_h, hs, 0)], worker, workers)
 
     backward(order, recurrence, gradients, work)
     dh0[order.rows] = dh[:, :H]
-    unpack(dw_x, 1, pitch, db_ih, dw_ih)
+    xs.finish(db_ih, dw_ih)
     unpack(dw_h, 1, pitch, db_hh, dw_hh)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...threads import run
 from .compiling import compiled
-from .product import inner, outer, scratch
+from .product import outer, scratch
 from .simd import at, copy
 
 CHUNK_BYTES = 1 << 19  # of a chunk's widest buffer; half as much is 5 % faster in one thread, 20 % slower in two
@@ -155,7 +155,7 @@ def share(pieces: Pieces, work: float, most: int) -> None:
     run(_Job(pieces), max(1, min(most, int(work / THREAD_WORK))))
 
 
-def _blocks(n: int, worker: int, workers: int, work: float) -> Iterator[tuple[int, int]]:
+def blocks(n: int, worker: int, workers: int, work: float) -> Iterator[tuple[int, int]]:
     """The share of `worker` in n rows, in blocks (first, count); each row costs `work` operations."""
     first, last = (n * w // workers // 4 * 4 if w < workers else n for w in (worker, worker + 1))
     most = max(4, int(CHUNK_WORK / work) // 4 * 4)
@@ -163,19 +163,14 @@ def _blocks(n: int, worker: int, workers: int, work: float) -> Iterator[tuple[in
         yield i, min(most, last - i)
 
 
-def products(order: Order, chunk: Chunk, da, w_x, dxs, dx, terms, worker: int, workers: int) -> Iterator[None]:
-    """A worker's share of dx of a chunk, through the scratch `dxs`, and of the chunk's part of the weight gradients.
+def sums(rows: int, da, terms, worker: int, workers: int) -> Iterator[None]:
+    """A worker's share of a chunk's part of the weight gradients, sums over `rows` rows.
 
     terms : of (dw, left, column): dw += left.T @ da's columns from there on. The work is split by output, so that the
-        sums over the rows are the same for any number of workers.
+        sums are the same for any number of workers.
     """
-    rows = order.count(chunk)
-    for i, n in _blocks(rows, worker, workers, 2.0 * da.shape[1] * dxs.shape[1]):
-        inner(dxs, i, n, da, 0, w_x)
-        order.scatter(dxs, chunk, dx, rows=(i, i + n), pitch=dxs.shape[1])
-        yield
     for dw, left, column in terms:
-        for i, n in _blocks(len(dw), worker, workers, 2.0 * rows * dw.shape[1]):
+        for i, n in blocks(len(dw), worker, workers, 2.0 * rows * dw.shape[1]):
             outer(dw, i, n, left, da, column, rows)
             yield
 

@@ -5,3 +5,4 @@
 
 static const fm_kernel fm_gru_forward[FM_RUNGS][2] = FM_TABLE(forward);
 static const fm_kernel fm_gru_backward[FM_RUNGS][2] = FM_TABLE(backward);
+static const fm_kernel fm_gru_pack[FM_RUNGS][2] = FM_TABLE(pack);

@@ -5,14 +5,15 @@ include "recurrent.pxi"
 cdef extern from "gru.h":
     const fm_kernel fm_gru_forward[5][2]
     const fm_kernel fm_gru_backward[5][2]
+    const fm_kernel fm_gru_pack[5][2]
 
 
-def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates, *, isa):
+def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates, *, isa, packed=None):
     cdef Pass job = Pass(isa, x, h0, w_ih, w_hh, b_ih, b_hh, lengths, y, h_n, gates)
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, reset_after)
     job.c.b_ih, job.c.b_hh = data(b_ih), data(b_hh)
     job.c.y, job.c.h_n, job.c.gates = data(y), data(h_n), data(gates)
-    job.execute(&fm_gru_forward[0][0], x, w_ih, w_hh)
+    job.execute(&fm_gru_forward[0][0], w_ih, w_hh, packed)
 
 
 def gru_backward(
@@ -26,4 +27,18 @@ def gru_backward(
     job.c.y, job.c.gates, job.c.dy, job.c.dh_n = data(y), data(gates), data(dy), data(dh_n)
     job.c.dx, job.c.dh0 = data(dx), data(dh0)
     job.c.dw_ih, job.c.dw_hh, job.c.db_ih, job.c.db_hh = data(dw_ih), data(dw_hh), data(db_ih), data(db_hh)
-    job.execute(&fm_gru_backward[0][0], x, w_ih, w_hh)
+    job.execute(&fm_gru_backward[0][0], w_ih, w_hh)
+
+
+def gru_pack(w_ih, w_hh, b_ih, b_hh, reset_after, *, isa):
+    cdef Pass job = Pass(isa, w_ih, w_hh, b_ih, b_hh)
+    return job.pack(&fm_gru_pack[0][0], w_ih, w_hh, b_ih, b_hh, reset_after)
+
+
+def gru_stream(x, h, w_ih, w_hh, b_ih, b_hh, reset_after, y, *, isa, packed):
+    """One step, prepared: each call of what this returns reads x (1, B, I), and writes y (1, B, H) and the states, in place."""
+    lengths = np.ones(x.shape[1], np.intp)
+    cdef Pass job = Pass(isa, x, h, w_ih, w_hh, b_ih, b_hh, lengths, y)
+    job.fill(x, h, w_ih, w_hh, lengths, False, reset_after)
+    job.c.b_ih, job.c.b_hh, job.c.y, job.c.h_n = data(b_ih), data(b_hh), data(y), data(h)
+    return job.stream(&fm_gru_forward[0][0], w_hh, packed)

@@ -22,13 +22,11 @@
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
     const intptr_t H = p->H;
-    const REAL *w_hh = p->w_hh, *b_hh = p->b_hh, *candidate = w_hh + 2 * H * H;
-    FN(pack_gates)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
-    if (p->option) {
-        FN(pack_gates)(f->p, 3, w_hh, H, H, f->w_hh, worker, workers);
-    } else {
-        FN(pack_gates)(f->p, 2, w_hh, H, H, f->w_hh, worker, workers);
-        FN(pack_gates)(f->p, 1, candidate, H, H, f->w_n, worker, workers);
+    const REAL *w_hh = p->w_hh, *b_hh = p->b_hh;
+    FN(pack_inputs)(f, worker, workers);
+    if (f->w_hh) {
+        FN(pack_gates)(f->p, p->option ? 3 : 2, w_hh, H, H, f->w_hh, worker, workers);
+        if (!p->option) FN(pack_gates)(f->p, 1, w_hh + 2 * H * H, H, H, f->w_n, worker, workers);
     }
     if (worker > 0) return;
     FN(pack_bias)(3, p->b_ih, b_hh, H, f->bias);
@@ -83,9 +81,10 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     const intptr_t H = f->H, gates = f->p->option ? 3 : 2, group = FM_PACKED(H) * gates * L;
     const FN(left) h = FN(split)(f->parts, at->h_in, f->ldh, at->n, H);
     FN(sums) start, sums;
-    for (intptr_t i = 0, nb; i < f->blocks; i += nb) {
-        nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
-        intptr_t j = at->backwards ? f->blocks - i - nb : i;
+    for (intptr_t i = f->own.from, nb; i < f->own.to; i += nb) {
+        nb = at->n == 1 && f->own.to - i > 1 ? 2 : 1;
+        intptr_t j = at->backwards ? f->own.from + f->own.to - i - nb : i;
+        const REAL *w = FN(columns)(f, gates, f->w_hh, f->p->w_hh, H, j * gates, gates, nb);
         FM_EACH_TILE(0, at->n, ROWS_MAX(gates), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
@@ -96,8 +95,8 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
                     if (gates == 3) *to++ = vload(f->b_n + b * L);
                 }
             FN(tile) *tile = nb == 2 ? FN(pairs)[gates] : FN(tiles)[gates][m];
-            tile((REAL *)start.v, gates * L, h.a + r * h.ld, h.ld, 1, f->w_hh + j * group, group, gates * L, H,
-                 (REAL *)sums.v, gates * L); /* 1 */
+            tile((REAL *)start.v, gates * L, h.a + r * h.ld, h.ld, 1, w, group, gates * L, H, (REAL *)sums.v,
+                 gates * L); /* 1 */
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nb; b++, sum += gates) {
@@ -108,15 +107,16 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
     }
     if (f->p->option) return;
+    fm_meet(f->p, f->team);
     const FN(left) rh = FN(split)(f->parts, f->rh, f->ldh, at->n, H);
-    for (intptr_t j = 0, nv; j < f->blocks; j += nv) {
-        nv = GROUP(f->blocks - j);
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
+        const REAL *w = FN(columns)(f, 1, f->w_n, (const REAL *)f->p->w_hh + 2 * H * H, H, j, nv, 1);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             V *to = start.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) *to++ = vload(at->projected + row * f->ldp + (b * 3 + 2) * L);
-            FN(tiles)[nv][m]((REAL *)start.v, nv * L, rh.a + r * rh.ld, rh.ld, 1, f->w_n + j * FM_PACKED(H) * L, 0, nv * L,
-                             H, (REAL *)sums.v, nv * L);
+            FN(tiles)[nv][m]((REAL *)start.v, nv * L, rh.a + r * rh.ld, rh.ld, 1, w, 0, nv * L, H, (REAL *)sums.v,
+                             nv * L);
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) FN(candidate_cell)(f, at, *sum++, b, row);
@@ -125,10 +125,11 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     }
 }
 
-static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
+static void FN(back_weights)(FN(back) * f) {
     const fm_pass *p = f->p;
+    const intptr_t worker = f->worker, workers = f->workers;
     const intptr_t H = p->H;
-    FN(pack_columns)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
+    if (f->w_ih) FN(pack_columns)(f->p, 3, p->w_ih, H, p->I, f->w_ih, worker, workers);
     if (p->option) {
         FN(pack_columns)(f->p, 3, p->w_hh, H, H, f->w_hh, worker, workers);
     } else {
@@ -179,32 +180,33 @@ INLINE void FN(through_cell)(const FN(back) * f, const FN(back_at) * at, V throu
     vstore(chunk->rh + row * f->ldh + unit, R * h);
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
     const intptr_t K = f->blocks * L;
-    const FN(left) dah = FN(split_dah)(f, at->dah_next, worker, from, to, at->step);
+    const FN(left) dah = FN(split_dah)(f, at, from, to);
     FN(sums) sums;
-    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
-            intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, f->carry, dah, i - from, j, nv, r, m, at->step);
+            intptr_t r = at->rank + i * at->stride;
+            FN(dh_sums)(&sums, f, f->carry, dah, i - from, j, nv, r, m, at->stride);
             const V *sum = sums.v;
-            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+            for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
     if (f->p->option) return;
-    const FN(left) dn = FN(split)(f->parts, at->chunk->dn + (at->first + worker + from * at->step) * f->ldh,
-                                  at->step * f->ldh, to - from, K);
-    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
+    fm_meet(f->p, f->team);
+    const FN(left) dn = FN(split)(f->parts, at->chunk->dn + (at->first + at->rank + from * at->stride) * f->ldh,
+                                  at->stride * f->ldh, to - from, K);
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
-            intptr_t r = worker + i * at->step;
+            intptr_t r = at->rank + i * at->stride;
             FN(tiles)[nv][m](0, 0, dn.a + (i - from) * dn.ld, dn.ld, 1, f->w_n + j * FM_PACKED(K) * L, 0, nv * L, K,
                              (REAL *)sums.v, nv * L); /* 2 */
             const V *sum = sums.v;
-            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+            for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(through_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, worker, 2.0 * (to - from) * K * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }

@@ -17,8 +17,8 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_gates)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    FN(pack_inputs)(f, worker, workers);
+    if (f->w_hh) FN(pack_gates)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
     if (worker == 0) FN(pack_bias)(4, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
@@ -47,13 +47,14 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     const intptr_t H = f->H, group = FM_PACKED(H) * 4 * L;
     const FN(left) h = FN(split)(f->parts, at->h_in, f->ldh, at->n, H);
     FN(sums) sums;
-    for (intptr_t i = 0, nb; i < f->blocks; i += nb) {
-        nb = at->n == 1 && f->blocks - i > 1 ? 2 : 1;
-        intptr_t j = at->backwards ? f->blocks - i - nb : i;
+    for (intptr_t i = f->own.from, nb; i < f->own.to; i += nb) {
+        nb = at->n == 1 && f->own.to - i > 1 ? 2 : 1;
+        intptr_t j = at->backwards ? f->own.from + f->own.to - i - nb : i;
+        const REAL *w = FN(columns)(f, 4, f->w_hh, f->p->w_hh, H, j * 4, 4, nb);
         FM_EACH_TILE(0, at->n, ROWS_MAX(4), r, m) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[4][m];
-            tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, h.a + r * h.ld, h.ld, 1, f->w_hh + j * group, group,
-                 4 * L, H, (REAL *)sums.v, 4 * L); /* 1 */
+            tile(at->projected + r * f->ldp + j * 4 * L, f->ldp, h.a + r * h.ld, h.ld, 1, w, group, 4 * L, H, (REAL *)sums.v,
+                 4 * L); /* 1 */
             const V *sum = sums.v;
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nb; b++, sum += 4) FN(cell)(f, at, sum, b, row);
@@ -62,9 +63,10 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     }
 }
 
-static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
+static void FN(back_weights)(FN(back) * f) {
     const fm_pass *p = f->p;
-    FN(pack_columns)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    const intptr_t worker = f->worker, workers = f->workers;
+    if (f->w_ih) FN(pack_columns)(f->p, 4, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
     FN(pack_columns)(f->p, 4, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
 }
 
@@ -89,17 +91,17 @@ INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, int
     vstore(da + 3 * L, (dh * tanh_c) * (o * (one - o)));
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
-    const FN(left) dah = FN(split_dah)(f, at->dah_next, worker, from, to, at->step);
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
+    const FN(left) dah = FN(split_dah)(f, at, from, to);
     FN(sums) sums;
-    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
-            intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, dah, i - from, j, nv, r, m, at->step); /* 1 */
+            intptr_t r = at->rank + i * at->stride;
+            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, dah, i - from, j, nv, r, m, at->stride); /* 1 */
             const V *sum = sums.v;
-            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+            for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
 }

@@ -15,14 +15,17 @@ typedef struct fm_pass {
     const intptr_t *order;   /* (B) the batch by falling length: at every step the sequences still running come first */
     int reverse;
     int option; /* gru: reset after; rnn: relu */
+    int team;   /* workers share out the hidden units and meet at every step, not the sequences: for few, large ones */
 
+    const intptr_t *ids; /* (T, B): x is one-hot and these are its places of 1; x and dx are NULL */
     const void *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh;
     void *y, *h_n, *c_n, *gates, *cells; /* the backward reads y, gates, cells */
     const void *dy, *dh_n, *dc_n;
     void *dx, *dh0, *dc0, *dw_ih, *dw_hh, *db_ih, *db_hh;
 
+    char *packed;            /* the forward's weights, packed before (64-byte aligned), or NULL: this pass packs them */
     char *scratch;           /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
-    int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up */
+    int (*poll)(void *);     /* asks Python about Ctrl-C; non-zero: give up; NULL: nobody asks */
     void *poller;
     int64_t polled;          /* when, in ns */
     double work;             /* since the clock was read */
@@ -30,6 +33,8 @@ typedef struct fm_pass {
     void (*resume)(void);    /* amx: configures the tiles again, which a signal handler may have used */
     int stop;                /* give up: sticky, breaks every barrier */
     int arrived, generation; /* the barrier's */
+    int64_t began, waited;   /* when, in ns, and what all workers have lost by waiting for one that had no core */
+    int alone;               /* worker 0 goes on alone: decided before a barrier, seen by all behind it */
 } fm_pass;
 
 /* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */
@@ -37,6 +42,12 @@ typedef size_t (*fm_kernel)(fm_pass *p, intptr_t worker, intptr_t workers);
 
 static inline int fm_stopped(fm_pass *p) { return __atomic_load_n(&p->stop, __ATOMIC_RELAXED); }
 static inline void fm_stop(fm_pass *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
+
+static inline int64_t fm_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
 
 /* All workers meet; the spin is bounded and then yields, so that a worker without a core holds nobody's core for long. */
 static inline void fm_meet(fm_pass *p, intptr_t workers) {
@@ -47,14 +58,25 @@ static inline void fm_meet(fm_pass *p, intptr_t workers) {
         __atomic_store_n(&p->generation, generation + 1, __ATOMIC_RELEASE);
         return;
     }
-    for (int spins = 0; __atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p); spins += spins <= 4000) {
-        if (spins > 4000) sched_yield();
+    for (int spins = 0; spins < 4000; spins++) {
+        if (__atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) != generation || fm_stopped(p)) return;
 #if FM_X86
-        else _mm_pause();
+        _mm_pause();
 #else
-        else __asm__ volatile("yield");
+        __asm__ volatile("yield");
 #endif
     }
+    int64_t since = fm_now();
+    while (__atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p)) sched_yield();
+    __atomic_add_fetch(&p->waited, fm_now() - since, __ATOMIC_RELAXED);
+}
+
+/* Before a barrier: worker 0 decides to go on alone if workers have waited for half of the time or more. A worker whose
+ * core is taken by another process gets a slice of some ms now and then, and at one barrier a step all would wait for it:
+ * measured with one core of two taken, LSTM (1000,1,512,512), 1.4 times as long as one thread, and 3 at worst. */
+static inline void fm_consider(fm_pass *p, intptr_t worker, intptr_t workers) {
+    if (workers > 1 && worker == 0 && p->waited > 0)
+        p->alone = 2 * __atomic_load_n(&p->waited, __ATOMIC_RELAXED) > (workers - 1) * (fm_now() - p->began);
 }
 
 /* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero); returns what fm_restore wants back. */
@@ -83,11 +105,9 @@ static inline void fm_restore(uint64_t mode) {
  * Only the calling thread, worker 0, asks Python, at most every 50 ms, and looks at the clock every 20 MFLOP: 4 ms of a
  * slow core, and of weights that come from memory. */
 static inline int fm_poll(fm_pass *p, intptr_t worker, double work) {
-    if (worker == 0 && (p->work += work) > 2e7) {
+    if (worker == 0 && p->poll && (p->work += work) > 2e7) {
         p->work = 0;
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        int64_t ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+        int64_t ns = fm_now();
         if (p->polled == 0) p->polled = ns;
         if (ns - p->polled > 50000000) {
             p->polled = ns;

@@ -32,13 +32,14 @@
     const REAL *init, intptr_t ldi, const REAL *a, intptr_t lda, intptr_t inca, const REAL *w, intptr_t next,          \
         intptr_t ldw, intptr_t K, REAL *out, intptr_t ldo
 
-/* Walks n columns in groups, j and nv; backwards the fours change places, what is left over has one place only. Steps walk
- * to and fro, so that what the last step left in cache is used first (1.2 to 1.7 times as fast where the weights are
- * larger than L2). */
+/* Walks columns [from, to) in groups, j and nv; backwards the fours change places, what is left over has one place only.
+ * Steps walk to and fro, so that what the last step left in cache is used first (1.2 to 1.7 times as fast where the weights
+ * are larger than L2). `from` is a multiple of 4; so is `to`, unless it is the end of all columns. */
 #undef FM_EACH_GROUP
-#define FM_EACH_GROUP(n, backwards, j, nv)                                                                             \
-    for (intptr_t walked = 0, nv = 0, j = 0;                                                                           \
-         walked < (n) && (nv = GROUP((n) - walked), j = (backwards) && nv == 4 ? (n) / 4 * 4 - walked - 4 : walked, 1); \
+#define FM_EACH_GROUP(from, to, backwards, j, nv)                                                                      \
+    for (intptr_t all = (to) - (from), walked = 0, nv = 0, j = 0;                                                      \
+         walked < all && (nv = GROUP(all - walked),                                                                    \
+                          j = (from) + ((backwards) && nv == 4 ? all / 4 * 4 - walked - 4 : walked), 1);               \
          walked += nv)
 
 /* Walks rows [from, to) in tiles of at most `most`, r and m. */
@@ -165,25 +166,21 @@ static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t fro
 
 /* ---- packing. Worker `worker` of `workers` packs its share; a barrier must follow. */
 
-/* Columns of gates from rows of w (gates * H, K): what `project` and the forward steps read. */
-static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed,
-                           intptr_t worker, intptr_t workers) {
-    intptr_t vectors = (H + L - 1) / L * gates;
-    for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
-        nv = GATE_GROUP(gates, vectors - v);
-        if (group % workers != worker) continue;
-        if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
-        for (intptr_t i = 0; i < nv; i++) {
-            REAL *to = packed + v * K * L + i * L;
-            for (intptr_t l = 0; l < L; l++) {
-                intptr_t row = FN(gate_row)(gates, H, v + i, l);
-                const REAL *from = w + row * K;
-                if (row < 0)
-                    for (intptr_t k = 0; k < K; k++) to[k * nv * L + l] = 0;
-                else
-                    for (intptr_t k = 0; k < K; k++) to[k * nv * L + l] = from[k];
-            }
+/* One group of the gates' columns, of nv vectors from v on: [K][NV][L] from rows of w (gates * H, K). */
+static void FN(pack_group)(const int gates, const REAL *w, intptr_t H, intptr_t K, intptr_t v, intptr_t nv, REAL *packed) {
+    for (intptr_t i = 0; i < nv; i++) {
+        const intptr_t first = FN(gate_row)(gates, H, v + i, 0), left = H - (v + i) / gates * L, rows = left < L ? left : L;
+        const REAL *from = w + first * K;
+        REAL *to = packed + i * L;
+        intptr_t k = 0;
+        for (; k + L <= K; k += L) {
+            V block[L];
+            UNROLL for (int l = 0; l < L; l++) block[l] = l < rows ? vload(from + l * K + k) : vset1(0);
+            FN(transpose)(block);
+            UNROLL for (int l = 0; l < L; l++) vstore(to + (k + l) * nv * L, block[l]);
         }
+        for (; k < K; k++)
+            for (intptr_t l = 0; l < L; l++) to[k * nv * L + l] = l < rows ? from[l * K + k] : 0;
     }
 }
 
@@ -207,18 +204,61 @@ static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_
 
 #endif
 
-/* out[r] = bias + a[r] . w for all rows, `vectors` columns of gates. */
-static void FN(project)(fm_pass *p, intptr_t worker, intptr_t rows, const REAL *a, intptr_t lda, intptr_t K,
-                        const REAL *w, const REAL *bias, REAL *out, intptr_t ldo, intptr_t vectors, REAL *parts) {
-    const FN(left) left = FN(split)(parts, a, lda, rows, K);
-    for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = GATE_GROUP(FM_GATES, vectors - v);
-        FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
-            FN(tiles)[nv][m](bias + v * L, 0, left.a + r * left.ld, left.ld, 1, w + v * FM_PACKED(K) * L, 0, nv * L, K,
-                             out + r * ldo + v * L, ldo);
-        if (fm_poll(p, worker, 2.0 * rows * K * nv * L)) return;
+/* Columns of gates from rows of w (gates * H, K): what `project` and the forward steps read. */
+static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed,
+                           intptr_t worker, intptr_t workers) {
+    intptr_t vectors = (H + L - 1) / L * gates;
+    for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
+        nv = GATE_GROUP(gates, vectors - v);
+        if (group % workers != worker) continue;
+        if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
+        FN(pack_group)(gates, w, H, K, v, nv, packed + v * FM_PACKED(K) * L);
     }
 }
+
+/* Biases in the order of the gates' columns: a + b, or a alone. */
+static void FN(pack_bias)(const int gates, const REAL *a, const REAL *b, intptr_t H, REAL *packed) {
+    for (intptr_t i = 0; i < (H + L - 1) / L * gates * L; i++) {
+        intptr_t row = FN(gate_row)(gates, H, i / L, i % L);
+        packed[i] = row < 0 ? 0 : b ? a[row] + b[row] : a[row];
+    }
+}
+
+/* The gradient of weights, from c (as `outer` leaves it) to dw (gates * H, N), columns [from, to). */
+static void FN(unpack_gates)(fm_pass *p, const int gates, const REAL *c, intptr_t H, intptr_t N, REAL *dw, intptr_t from,
+                             intptr_t to, intptr_t worker) {
+    intptr_t vectors = (H + L - 1) / L * gates;
+    for (intptr_t v = 0, nv; v < vectors; v += nv) {
+        nv = GATE_GROUP(gates, vectors - v);
+        if (fm_poll(p, worker, FM_MOVED * (to - from) * nv * L)) return;
+        for (intptr_t i = 0; i < nv; i++) {
+            const intptr_t left = H - (v + i) / gates * L, rows = left < L ? left : L;
+            REAL *out = dw + FN(gate_row)(gates, H, v + i, 0) * N;
+            const REAL *in = c + v * N * L + i * L;
+            intptr_t n = from;
+            for (; n + L <= to; n += L) {
+                V block[L];
+                UNROLL for (int l = 0; l < L; l++) block[l] = vload(in + (n + l) * nv * L);
+                FN(transpose)(block);
+                UNROLL for (int l = 0; l < L; l++)
+                    if (l < rows) vstore(out + l * N + n, block[l]);
+            }
+            for (; n < to; n++)
+                for (intptr_t l = 0; l < rows; l++) out[l * N + n] = in[n * nv * L + l];
+        }
+    }
+}
+
+/* Gradient of a bias: sum[v] += the rows of da, vectors [from, to). */
+static void FN(add_rows)(const REAL *da, intptr_t ldd, intptr_t rows, REAL *sum, intptr_t from, intptr_t to) {
+    for (intptr_t v = from; v < to; v++) {
+        V acc = vset1(0);
+        for (intptr_t k = 0; k < rows; k++) acc += vload(da + k * ldd + v * L);
+        vstore(sum + v * L, vload(sum + v * L) + acc);
+    }
+}
+
+/* ---- rows of a chunk */
 
 /* Rows [from, to) of a . w, plain columns, to scattered rows of N numbers: out + at[r] * N. */
 static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to, const REAL *a, intptr_t lda, intptr_t K,
@@ -239,35 +279,15 @@ static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to,
     }
 }
 
-/* Biases in the order of the gates' columns: a + b, or a alone. */
-static void FN(pack_bias)(const int gates, const REAL *a, const REAL *b, intptr_t H, REAL *packed) {
-    for (intptr_t i = 0; i < (H + L - 1) / L * gates * L; i++) {
-        intptr_t row = FN(gate_row)(gates, H, i / L, i % L);
-        packed[i] = row < 0 ? 0 : b ? a[row] + b[row] : a[row];
-    }
-}
-
-/* The gradient of weights, from c (as `outer` leaves it) to dw (gates * H, N), columns [from, to). */
-static void FN(unpack_gates)(fm_pass *p, const int gates, const REAL *c, intptr_t H, intptr_t N, REAL *dw, intptr_t from,
-                             intptr_t to, intptr_t worker) {
-    intptr_t vectors = (H + L - 1) / L * gates;
-    for (intptr_t v = 0, nv; v < vectors; v += nv) {
-        nv = GATE_GROUP(gates, vectors - v);
-        if (fm_poll(p, worker, FM_MOVED * (to - from) * nv * L)) return;
-        for (intptr_t i = 0; i < nv; i++)
-            for (intptr_t l = 0; l < L; l++) {
-                intptr_t row = FN(gate_row)(gates, H, v + i, l);
-                if (row < 0) break;
-                for (intptr_t n = from; n < to; n++) dw[row * N + n] = c[v * N * L + (n * nv + i) * L + l];
-            }
-    }
-}
-
-/* Gradient of a bias: sum[v] += the rows of da, vectors [from, to). */
-static void FN(add_rows)(const REAL *da, intptr_t ldd, intptr_t rows, REAL *sum, intptr_t from, intptr_t to) {
-    for (intptr_t v = from; v < to; v++) {
-        V acc = vset1(0);
-        for (intptr_t k = 0; k < rows; k++) acc += vload(da + k * ldd + v * L);
-        vstore(sum + v * L, vload(sum + v * L) + acc);
+/* The gradient of weights of a one-hot input: c[id of row k] += da[k], rows in order, vectors [from, to). */
+static void FN(outer_ids)(fm_pass *p, intptr_t worker, const intptr_t *time_rows, intptr_t rows, const REAL *da, intptr_t ldd,
+                          REAL *c, intptr_t from, intptr_t to) {
+    for (intptr_t v = from, nv; v < to; v += nv) {
+        nv = GATE_GROUP(FM_GATES, to - v);
+        for (intptr_t k = 0; k < rows; k++) {
+            REAL *sum = c + v * p->I * L + p->ids[time_rows[k]] * nv * L;
+            for (intptr_t i = 0; i < nv; i++) vstore(sum + i * L, vload(sum + i * L) + vload(da + k * ldd + (v + i) * L));
+        }
+        if (fm_poll(p, worker, FM_MOVED * rows * nv * L)) return;
     }
 }

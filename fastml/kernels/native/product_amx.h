@@ -276,24 +276,17 @@ static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t fro
     }
 }
 
-static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t K, REAL *packed,
-                           intptr_t worker, intptr_t workers) {
-    intptr_t vectors = (H + L - 1) / L * gates;
-    for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
-        nv = GATE_GROUP(gates, vectors - v);
-        if (group % workers != worker) continue;
-        if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
-        uint16_t *to = (uint16_t *)(packed + v * FM_PACKED(K) * L);
-        for (intptr_t i = 0; i < nv; i++)
-            for (intptr_t k = 0; k < K; k += 32) {
-                uint16_t tiles[FM_BLOCK] __attribute__((aligned(64)));
-                intptr_t left = H - (v + i) / gates * L;
-                FN(split_rows)(tiles, w + FN(gate_row)(gates, H, v + i, 0) * K + k, K, left < L ? left : L,
-                               K - k < 32 ? K - k : 32);
-                for (int j = 0; j < 3; j++)
-                    FN(turn)(to + ((k / 32 * 3 + j) * nv + i) * FM_TILE, tiles + j * FM_TILE);
-            }
-    }
+static void FN(pack_group)(const int gates, const REAL *w, intptr_t H, intptr_t K, intptr_t v, intptr_t nv, REAL *packed) {
+    uint16_t *to = (uint16_t *)packed;
+    for (intptr_t i = 0; i < nv; i++)
+        for (intptr_t k = 0; k < K; k += 32) {
+            uint16_t tiles[FM_BLOCK] __attribute__((aligned(64)));
+            intptr_t left = H - (v + i) / gates * L;
+            FN(split_rows)(tiles, w + FN(gate_row)(gates, H, v + i, 0) * K + k, K, left < L ? left : L,
+                           K - k < 32 ? K - k : 32);
+            for (int j = 0; j < 3; j++)
+                FN(turn)(to + ((k / 32 * 3 + j) * nv + i) * FM_TILE, tiles + j * FM_TILE);
+        }
 }
 
 static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_t H, intptr_t N, REAL *packed,

@@ -1,6 +1,8 @@
 # What the three families' modules share: an fm_pass filled from arrays, run by the pool. Included, not imported, so that
 # each module stands alone and nothing but the C headers is shared between them.
 
+from time import monotonic
+
 import numpy as np
 
 from fastml.kernels.native.isa import NAMES
@@ -16,7 +18,8 @@ cdef extern from "pass.h":
         intptr_t T, B, I, H
         const intptr_t *lengths
         const intptr_t *order
-        int reverse, option
+        int reverse, option, team
+        const intptr_t *ids
         const void *x
         const void *h0
         const void *c0
@@ -39,10 +42,11 @@ cdef extern from "pass.h":
         void *dw_hh
         void *db_ih
         void *db_hh
+        char *packed
         char *scratch
         int (*poll)(void *) noexcept nogil
         void *poller
-        int stop
+        int stop, alone
     ctypedef size_t (*fm_kernel)(fm_pass *, intptr_t, intptr_t) noexcept nogil
     void fm_stop(fm_pass *) nogil
 
@@ -50,6 +54,16 @@ cdef extern from "pass.h":
 # The scratch of the last pass, for the next: fresh memory costs a page fault for every 4 KiB, a tenth of a short pass.
 spare = []
 KEPT = 8 << 20
+cdef enum:
+    ALIGNMENT = 64
+
+# Bytes of recurrent weights from which on a team of two is worth its meetings: measured at B = 1, one thread's time over
+# two's, GRU of 128 units (196 kB) 1.66, RNN of 192 (147 kB) 1.3, of 128 (65 kB) 0.5.
+TEAM = 140000
+
+# A team that had to give up, a core being taken, is not tried again for so many seconds: finding out costs some 20 ms.
+REST = 1.0
+cdef double rested = 0
 
 
 cdef void *data(object array) except? NULL:
@@ -61,6 +75,10 @@ cdef void *data(object array) except? NULL:
     cdef void *found = view.buf
     PyBuffer_Release(&view)
     return found
+
+
+cdef char *aligned(object array) except? NULL:
+    return <char *>((<uintptr_t>data(array) + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
 
 
 cdef int poll(void *job) noexcept with gil:
@@ -100,31 +118,69 @@ cdef class Pass:
 
     cdef fill(self, x, h0, w_ih, w_hh, lengths, bint reverse, int option):
         """The arguments that all passes have."""
-        self.c.T, self.c.B, self.c.I = x.shape
-        self.c.H = w_hh.shape[1]
+        self.c.T, self.c.B = x.shape[:2]
+        self.c.I, self.c.H = w_ih.shape[1], w_hh.shape[1]
         ragged = len(lengths) > 1 and (lengths != lengths[0]).any()
         self.order = np.argsort(-lengths, kind="stable") if ragged else np.arange(len(lengths))
         self.c.lengths = <const intptr_t *>data(lengths)
         self.c.order = <const intptr_t *>data(self.order)
         self.c.reverse, self.c.option = reverse, option
-        self.c.x, self.c.h0, self.c.w_ih, self.c.w_hh = data(x), data(h0), data(w_ih), data(w_hh)
+        if x.ndim == 2:
+            self.c.ids = <const intptr_t *>data(x)
+        else:
+            self.c.x = data(x)
+        self.c.h0, self.c.w_ih, self.c.w_hh = data(h0), data(w_ih), data(w_hh)
 
-    cdef execute(self, const fm_kernel *table, x, w_ih, w_hh):
-        """Run the kernel of `table` (rungs × dtypes) on as many workers as there are rows to share.
+    cdef execute(self, const fm_kernel *table, w_ih, w_hh, packed=None):
+        """Run the kernel of `table` (rungs × dtypes) on as many workers as there are sequences to share out, or as a
+        team that shares out the hidden units.
 
         Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
         """
-        self.kernel = table[2 * self.rung + (x.dtype.itemsize == 8)]
+        self.kernel = table[2 * self.rung + (w_hh.dtype.itemsize == 8)]
         self.c.poll, self.c.poller = poll, <void *>self
+        if packed is not None:
+            self.c.packed = aligned(packed)
+            self.arrays += (packed,)
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
-        cdef intptr_t most = max(1, min(self.c.B if flops > 2e6 else 1, get_num_threads()))
+        cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
+        global rested
+        self.c.team = self.c.T == 1 or (self.c.B < most and w_hh.nbytes >= TEAM and monotonic() > rested)
+        most = max(1, min(self.c.H // 64 if self.c.team else self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
-        if scratch.size < wanted + 64:
-            scratch = np.empty(wanted + 64, np.uint8)
-        self.c.scratch = <char *>((<uintptr_t>data(scratch) + 63) & ~<uintptr_t>63)
+        if scratch.size < wanted + ALIGNMENT:
+            scratch = np.empty(wanted + ALIGNMENT, np.uint8)
+        self.c.scratch = aligned(scratch)
         self.arrays += (scratch,)
         run(self, most)
+        if self.c.alone:
+            rested = monotonic() + REST
         if scratch.size <= KEPT and not spare:
             spare.append(scratch)
+
+    cdef stream(self, const fm_kernel *table, w_hh, packed):
+        """Make this the pass of one step that may be called again and again, on arrays that stay where they are."""
+        self.kernel = table[2 * self.rung + (w_hh.dtype.itemsize == 8)]
+        self.c.packed = aligned(packed)
+        scratch = np.empty(self.kernel(&self.c, 0, 1) + ALIGNMENT, np.uint8)
+        self.c.scratch = aligned(scratch)
+        self.arrays += (packed, scratch)
+        return self
+
+    def __call__(self):
+        """Run on the calling thread, without asking about Ctrl-C: one step ends soon. Allocates nothing."""
+        with nogil:
+            self.kernel(&self.c, 0, 1)
+
+    cdef pack(self, const fm_kernel *table, w_ih, w_hh, b_ih, b_hh, int option):
+        """The forward's weights as `execute` takes them; the layout is known to their own rung and dtype alone."""
+        self.kernel = table[2 * self.rung + (w_ih.dtype.itemsize == 8)]
+        self.c.poll, self.c.poller = poll, <void *>self
+        self.c.I, self.c.H, self.c.option = w_ih.shape[1], w_hh.shape[1], option
+        self.c.w_ih, self.c.w_hh, self.c.b_ih, self.c.b_hh = data(w_ih), data(w_hh), data(b_ih), data(b_hh)
+        packed = np.empty(self.kernel(&self.c, 0, 1) + ALIGNMENT, np.uint8)
+        self.c.scratch = aligned(packed)
+        self.work(0, 1)
+        return packed

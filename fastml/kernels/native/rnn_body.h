@@ -18,25 +18,26 @@
 
 static void FN(weights)(FN(run) * f, intptr_t worker, intptr_t workers) {
     const fm_pass *p = f->p;
-    FN(pack_gates)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
-    FN(pack_gates)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
+    FN(pack_inputs)(f, worker, workers);
+    if (f->w_hh) FN(pack_gates)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
     if (worker == 0) FN(pack_bias)(1, p->b_ih, p->b_hh, p->H, f->bias);
 }
 
 static void FN(step)(const FN(run) * f, const FN(at) * at) {
     const fm_pass *p = f->p;
-    const intptr_t H = f->H, fours = f->blocks / 4 * 4;
+    const intptr_t H = f->H, from = f->own.from, all = f->own.to - from, fours = all / 4 * 4;
     const FN(left) before = FN(split)(f->parts, at->h_in, f->ldh, at->n, H);
     FN(sums) sums;
-    for (intptr_t i = 0, nv, nb; i < f->blocks; i += nb * nv) {
-        nv = GROUP(f->blocks - i);
+    for (intptr_t i = 0, nv, nb; i < all; i += nb * nv) {
+        nv = GROUP(all - i);
         nb = at->n == 1 && i + 8 <= fours ? 2 : 1;
         /* backwards, the fours change places; what is left over has one place only */
-        intptr_t j = at->backwards && i < fours ? fours - i - 4 * nb : i;
+        intptr_t j = from + (at->backwards && i < fours ? fours - i - 4 * nb : i);
+        const REAL *w = FN(columns)(f, 1, f->w_hh, f->p->w_hh, H, j, nv, nb);
         FM_EACH_TILE(0, at->n, ROWS_MAX(nv), r, m) {
             FN(tile) *tile = nb == 2 ? FN(pairs)[4] : FN(tiles)[nv][m];
-            tile(at->projected + r * f->ldp + j * L, f->ldp, before.a + r * before.ld, before.ld, 1,
-                 f->w_hh + j * FM_PACKED(H) * L, FM_PACKED(H) * 4 * L, nv * L, H, (REAL *)sums.v, nv * L); /* 1 */
+            tile(at->projected + r * f->ldp + j * L, f->ldp, before.a + r * before.ld, before.ld, 1, w,
+                 FM_PACKED(H) * 4 * L, nv * L, H, (REAL *)sums.v, nv * L); /* 1 */
             for (intptr_t row = r, c = 0; row < r + m; row++)
                 for (intptr_t unit = j * L; unit < (j + nb * nv) * L; unit += L, c++) {
                     V h = sums.v[c];
@@ -50,9 +51,10 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
     }
 }
 
-static void FN(back_weights)(FN(back) * f, intptr_t worker, intptr_t workers) {
+static void FN(back_weights)(FN(back) * f) {
     const fm_pass *p = f->p;
-    FN(pack_columns)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
+    const intptr_t worker = f->worker, workers = f->workers;
+    if (f->w_ih) FN(pack_columns)(f->p, 1, p->w_ih, p->H, p->I, f->w_ih, worker, workers);
     FN(pack_columns)(f->p, 1, p->w_hh, p->H, p->H, f->w_hh, worker, workers);
 }
 
@@ -67,17 +69,17 @@ INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, int
     vstore(at->chunk->da + row * f->ldd + unit, dh * slope); /* 2 */
 }
 
-static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t worker, intptr_t from, intptr_t to) {
-    const FN(left) dah = FN(split_dah)(f, at->dah_next, worker, from, to, at->step);
+static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t from, intptr_t to) {
+    const FN(left) dah = FN(split_dah)(f, at, from, to);
     FN(sums) sums;
-    FM_EACH_GROUP(f->blocks, at->backwards, j, nv) {
+    FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         FM_EACH_TILE(from, to, ROWS_MAX(nv), i, m) {
-            intptr_t r = worker + i * at->step;
-            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, dah, i - from, j, nv, r, m, at->step); /* 1 */
+            intptr_t r = at->rank + i * at->stride;
+            FN(dh_sums)(&sums, f, at->dah_next ? 0 : f->carry, dah, i - from, j, nv, r, m, at->stride); /* 1 */
             const V *sum = sums.v;
-            for (intptr_t rank = r; rank < r + m * at->step; rank += at->step)
+            for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
 }

@@ -178,3 +178,30 @@ INLINE void FN(store_tail)(REAL *p, V v, intptr_t n) {
     if (n >= L) vstore(p, v);
     else vstoren(p, v, n);
 }
+
+/* Transposes L vectors of L lanes in registers, L log2(L) shuffles: at every stage, lanes whose number has the stage's bit
+ * change places between vectors a stage apart. */
+#if defined(__clang__)
+INLINE void FN(transpose)(V *rows) {
+    REAL from[L * L], to[L * L];
+    for (int i = 0; i < L; i++) vstore(from + i * L, rows[i]);
+    for (int i = 0; i < L * L; i++) to[i % L * L + i / L] = from[i];
+    for (int i = 0; i < L; i++) rows[i] = vload(to + i * L);
+}
+#else
+INLINE void FN(transpose)(V *rows) {
+    UNROLL for (int stage = L / 2; stage > 0; stage /= 2) {
+        INT low, high;
+        UNROLL for (int l = 0; l < L; l++) {
+            low[l] = l & stage ? L + l - stage : l;
+            high[l] = l & stage ? L + l : l + stage;
+        }
+        UNROLL for (int i = 0; i < L; i++) {
+            if (i & stage) continue;
+            V a = rows[i], b = rows[i + stage];
+            rows[i] = __builtin_shuffle(a, b, low);
+            rows[i + stage] = __builtin_shuffle(a, b, high);
+        }
+    }
+}
+#endif

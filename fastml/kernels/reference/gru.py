@@ -11,19 +11,18 @@ The backward walks the same numbers back.
 
 import numpy as np
 
-from .sequence import active, processed, sigmoid
+from .sequence import active, processed, project, project_back, sigmoid
 
 
 def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y, h_n, gates):
-    T, B, I = x.shape
     H = w_hh.shape[1]
     w_rz, w_n = w_hh[: 2 * H], w_hh[2 * H :]
     bias = b_ih.copy()
     bias[: 2 * H] += b_hh[: 2 * H]
-    projected = (processed(x, lengths, reverse).reshape(T * B, I) @ w_ih.T + bias).reshape(T, B, 3 * H)
+    projected = project(x, w_ih, bias, lengths, reverse)
     ys = np.zeros_like(y)
     h = h0.copy()
-    for s, rows in enumerate(active(lengths, T)):
+    for s, rows in enumerate(active(lengths, len(x))):
         p, h_s = projected[s, rows], h[rows]
         if reset_after:
             product = h_s @ w_hh.T
@@ -45,13 +44,12 @@ def gru_backward(
     x, h0, w_ih, w_hh, lengths, reverse, reset_after, y, gates, dy, dh_n,
     dx, dh0, dw_ih, dw_hh, db_ih, db_hh,
 ):  # fmt: skip
-    T, B, I = x.shape
-    H = w_hh.shape[1]
+    T, B, H = y.shape
     w_rz, w_n = w_hh[: 2 * H], w_hh[2 * H :]
     hs = np.concatenate([h0[None], processed(y, lengths, reverse)])
     dys = processed(dy, lengths, reverse)
-    da = np.zeros((T, B, 3 * H), x.dtype)  # of the input's product
-    dmet = np.zeros((T, B, H), x.dtype)  # of the product with w_hn, before or after the reset
+    da = np.zeros((T, B, 3 * H), y.dtype)  # of the input's product
+    dmet = np.zeros((T, B, H), y.dtype)  # of the product with w_hn, before or after the reset
     met_by = hs[:-1] if reset_after else np.zeros_like(dmet)  # what w_hn was multiplied with
     dh = dh_n.copy()
     for s, rows in reversed(list(enumerate(active(lengths, T)))):
@@ -73,9 +71,8 @@ def gru_backward(
         da[s, rows] = np.concatenate([drz, dn], axis=1)
         dmet[s, rows] = back
         dh[rows] = dh_s * z + direct + drz @ w_rz + (back @ w_n if reset_after else 0)
+    project_back(x, w_ih, da, lengths, reverse, dx, dw_ih)
     flat, flat_met = da.reshape(T * B, 3 * H), dmet.reshape(T * B, H)
-    dx[...] = processed((flat @ w_ih).reshape(T, B, I), lengths, reverse)
-    dw_ih[...] = flat.T @ processed(x, lengths, reverse).reshape(T * B, I)
     dw_hh[: 2 * H] = flat[:, : 2 * H].T @ hs[:-1].reshape(T * B, H)
     dw_hh[2 * H :] = flat_met.T @ met_by.reshape(T * B, H)
     db_ih[...] = flat.sum(axis=0)

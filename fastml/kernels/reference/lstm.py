@@ -10,18 +10,17 @@ The backward walks the same numbers back.
 
 import numpy as np
 
-from .sequence import active, processed, sigmoid
+from .sequence import active, processed, project, project_back, sigmoid
 
 
 def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_n, gates, cells):
-    T, B, I = x.shape
     H = w_hh.shape[1]
-    projected = (processed(x, lengths, reverse).reshape(T * B, I) @ w_ih.T + (b_ih + b_hh)).reshape(T, B, 4 * H)  # 1
+    projected = project(x, w_ih, b_ih + b_hh, lengths, reverse)  # 1
     ys = np.zeros_like(y)
     h, c = h0.copy(), c0.copy()
     if cells is not None:
         cells[0] = c0
-    for s, rows in enumerate(active(lengths, T)):
+    for s, rows in enumerate(active(lengths, len(x))):
         a = projected[s, rows] + h[rows] @ w_hh.T  # 1
         a[:, : 2 * H] = sigmoid(a[:, : 2 * H])  # 2
         a[:, 2 * H : 3 * H] = np.tanh(a[:, 2 * H : 3 * H])
@@ -40,8 +39,7 @@ def lstm_backward(
     x, h0, c0, w_ih, w_hh, lengths, reverse, y, gates, cells, dy, dh_n, dc_n,
     dx, dh0, dc0, dw_ih, dw_hh, db_ih, db_hh,
 ):  # fmt: skip
-    T, B, I = x.shape
-    H = w_hh.shape[1]
+    T, B, H = y.shape
     hs = np.concatenate([h0[None], processed(y, lengths, reverse)])
     dys = processed(dy, lengths, reverse)
     da = np.zeros_like(gates)
@@ -58,9 +56,8 @@ def lstm_backward(
             [di * i * (1 - i), df * f * (1 - f), dg * (1 - g * g), do * o * (1 - o)], axis=1
         )
         dh[rows] = da[s, rows] @ w_hh  # 1
+    project_back(x, w_ih, da, lengths, reverse, dx, dw_ih)
     flat = da.reshape(T * B, 4 * H)
-    dx[...] = processed((flat @ w_ih).reshape(T, B, I), lengths, reverse)
-    dw_ih[...] = flat.T @ processed(x, lengths, reverse).reshape(T * B, I)
     dw_hh[...] = flat.T @ hs[:-1].reshape(T * B, H)
     db_ih[...] = db_hh[...] = flat.sum(axis=0)
     dh0[...], dc0[...] = dh, dc
