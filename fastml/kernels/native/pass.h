@@ -34,7 +34,7 @@ typedef struct fm_pass {
     int stop;                /* give up: sticky, breaks every barrier */
     int arrived, generation; /* the barrier's */
     int64_t began, waited;   /* when, in ns, and what all workers have lost by waiting for one that had no core */
-    int alone;               /* worker 0 goes on alone: decided before a barrier, seen by all behind it */
+    intptr_t alone;          /* worker 0 goes on alone from the end of this chunk on, counted from 1; 0: never */
 } fm_pass;
 
 /* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */
@@ -71,12 +71,18 @@ static inline void fm_meet(fm_pass *p, intptr_t workers) {
     __atomic_add_fetch(&p->waited, fm_now() - since, __ATOMIC_RELAXED);
 }
 
-/* Before a barrier: worker 0 decides to go on alone if workers have waited for half of the time or more. A worker whose
- * core is taken by another process gets a slice of some ms now and then, and at one barrier a step all would wait for it:
- * measured with one core of two taken, LSTM (1000,1,512,512), 1.4 times as long as one thread, and 3 at worst. */
-static inline void fm_consider(fm_pass *p, intptr_t worker, intptr_t workers) {
-    if (workers > 1 && worker == 0 && p->waited > 0)
-        p->alone = 2 * __atomic_load_n(&p->waited, __ATOMIC_RELAXED) > (workers - 1) * (fm_now() - p->began);
+/* At the end of chunk number `chunk` (from 1) all workers meet; true if worker 0 goes on alone from here: it decides so if
+ * workers have waited for half of the time or more. A worker whose core is taken by another process gets a slice of some ms
+ * now and then, and at one barrier a step all would wait for it: measured with one core of two taken, LSTM
+ * (1000,1,512,512), 1.4 times as long as one thread, and 3 at worst. The chunk's number tells a worker that is late to read
+ * `alone` from one that is asked to leave at the next chunk. */
+static inline int fm_meet_alone(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t chunk) {
+    if (workers == 1) return 0;
+    int64_t waited = __atomic_load_n(&p->waited, __ATOMIC_RELAXED);
+    if (worker == 0 && waited > 0 && 2 * waited > (workers - 1) * (fm_now() - p->began))
+        __atomic_store_n(&p->alone, chunk, __ATOMIC_RELAXED);
+    fm_meet(p, workers);
+    return __atomic_load_n(&p->alone, __ATOMIC_RELAXED) == chunk;
 }
 
 /* Denormals count as zero inside a kernel (flush-to-zero, denormals-are-zero); returns what fm_restore wants back. */

@@ -16,7 +16,7 @@
  * With fewer sequences than workers and weights large enough (p->team, recurrent.pxi), the workers are a team instead: each
  * takes all sequences through all steps for hidden units of its own, and they meet at every step to exchange states.
  *
- * Where a worker turns out to have no core of its own, worker 0 goes on alone from the next chunk (fm_consider).
+ * Where a worker turns out to have no core of its own, worker 0 goes on alone from the next chunk (fm_meet_alone).
  *
  * A pass of one step, whose weights nobody packed, transposes each group of columns into a small buffer that stays in
  * cache and uses it at once; its workers are a team, or each would transpose all groups.
@@ -105,6 +105,7 @@ static void FN(leave)(uint64_t mode) {
 typedef struct {
     fm_pass *p;
     intptr_t worker, team; /* team: how many meet at every step, or 1 */
+    intptr_t chunks;       /* so far */
     FN(own) own;
     intptr_t H, vectors, blocks, ldh, ldx, ldp; /* vectors: of the gates' columns; blocks: of L hidden units */
     REAL *w_ih, *w_hh, *bias;                   /* packed */
@@ -254,8 +255,9 @@ static void FN(finish)(const FN(run) * f, intptr_t b, const REAL *h, const REAL 
     FN(zero_padding)(p, p->y, p->H, b, f->worker);
 }
 
-/* n ranks, every `step`-th of `order`, through all of time. In a team, worker 0 does what is not shared out. */
-static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, intptr_t n, intptr_t chunk) {
+/* n ranks, every `step`-th of `order`, through all of time. In a team, worker 0 does what is not shared out. False: this
+ * worker is to leave. */
+static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, intptr_t n, intptr_t chunk) {
     fm_pass *p = f->p;
     const intptr_t H = p->H, I = p->I;
     const int leads = f->team == 1 || f->worker == 0;
@@ -274,11 +276,6 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
 
     int now = 0;
     for (intptr_t s = 0; running > 0;) {
-        if (f->team > 1 && p->alone) {
-            if (f->worker > 0) return;
-            f->team = 1;
-            f->own = FN(share_blocks)(p, 0, 1);
-        }
         intptr_t rows = 0, end = s, left = running;
         for (; left > 0 && rows + left <= chunk; left = FN(running)(p, order, step, left, ++end))
             for (intptr_t r = 0; r < left; r++, rows++) {
@@ -292,9 +289,14 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
             FN(at) at = {running, f->h[now], f->h[1 - now], f->projected + rows * f->ldp,
                          f->time_rows + rows, f->saved_rows + rows, now};
             FN(step)(f, &at);
-            if (s + 1 == end) fm_consider(p, f->worker, f->team);
-            fm_meet(p, f->team);
-            if (fm_stopped(p)) return;
+            if (s + 1 < end) {
+                fm_meet(p, f->team);
+            } else if (fm_meet_alone(p, f->worker, f->team, ++f->chunks)) {
+                if (f->worker > 0) return 0;
+                f->team = 1;
+                f->own = FN(share_blocks)(p, 0, 1);
+            }
+            if (fm_stopped(p)) return 0;
             rows += running;
             now = 1 - now;
             left = FN(running)(p, order, step, running, ++s);
@@ -303,6 +305,7 @@ static void FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step,
             running = left;
         }
     }
+    return 1;
 }
 
 /* Packs the weights alone, into p->scratch; on AMX behind the AVX-512 rung's, for few sequences and look-ups. */
@@ -336,8 +339,8 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
     const intptr_t sharing = p->team ? 1 : workers;
     intptr_t panels = ((p->B + chunk - 1) / chunk + sharing - 1) / sharing * sharing;
-    for (intptr_t i = p->team ? 0 : worker; i < panels && !fm_stopped(p) && !(p->alone && worker > 0); i += sharing)
-        FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk);
+    for (intptr_t i = p->team ? 0 : worker; i < panels; i += sharing)
+        if (!FN(forward_panel)(&f, p->order + i, panels, (p->B - i + panels - 1) / panels, chunk)) break;
     FN(leave)(mode);
     return bytes;
 }
@@ -581,6 +584,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     const intptr_t panels = (p->B + rows_most - 1) / rows_most;
     FN(back_at) at = {.rank = p->team ? 0 : worker, .stride = p->team ? 1 : workers};
     int now = 0;
+    intptr_t chunks = 0;
     for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
         const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q, *order = p->order + q;
         for (intptr_t r = worker; r < n && !p->ids; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r], worker);
@@ -608,10 +612,9 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 rows += running;
                 after = running;
             }
-            fm_consider(p, worker, workers);
-            fm_meet(p, workers);
+            const int alone = fm_meet_alone(p, worker, workers, ++chunks);
             if (fm_stopped(p)) break;
-            if (workers > 1 && p->alone) {
+            if (alone) {
                 if (worker > 0) goto ended;
                 f.workers = f.team = workers = at.stride = 1;
                 f.own = FN(share_blocks)(p, 0, 1);

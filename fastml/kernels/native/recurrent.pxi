@@ -46,7 +46,8 @@ cdef extern from "pass.h":
         char *scratch
         int (*poll)(void *) noexcept nogil
         void *poller
-        int stop, alone
+        int stop
+        intptr_t alone
     ctypedef size_t (*fm_kernel)(fm_pass *, intptr_t, intptr_t) noexcept nogil
     void fm_stop(fm_pass *) nogil
 
