@@ -18,6 +18,7 @@ VARIANTS = {
     "gru-before": {"reset_after": False},
     "lstm": {},
 }
+WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 BATCHED = ("x", "h0", "c0", "dy", "dh_n", "dc_n")  # the arguments that belong to sequences: the last axis but one is B
 PER_SEQUENCE = ("y", "h_n", "c_n", "dx", "dh0", "dc0")  # and the results
@@ -116,6 +117,18 @@ def draw(variant, T=5, B=3, I=2, H=7, dtype="float64", lengths=False, reverse=Fa
         },
         options={"lengths": ragged(T, B, rng) if lengths else None, "reverse": reverse, **VARIANTS[variant]},
     )
+
+
+def pack(problem, **changes):
+    """`lstm_pack` and its like, of the problem's weights."""
+    option = {name: problem.options[name] for name in ("reset_after",) if name in problem.options}
+    arguments = {**{name: problem.inputs[name] for name in WEIGHTS}, **option, **changes}
+    return getattr(fastml, f"{problem.family}_pack")(**arguments)
+
+
+def packed(problem, weights=None):
+    """The same problem with its weights packed."""
+    return problem.having(w_ih=weights or pack(problem), w_hh=None, b_ih=None, b_hh=None)
 
 
 @cache

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from cells import on, required, why_not
 from compare import error
-from problems import answer, bitwise, check, draw
+from problems import WEIGHTS, answer, bitwise, check, draw, pack, packed
 
 import fastml
 
@@ -44,6 +44,13 @@ def problems(variant):
     for k in range(len(BATCHES) * len(UNITS)):
         B, H, I = BATCHES[k % len(BATCHES)], UNITS[k % len(UNITS)], UNITS[(k // len(UNITS) + k) % len(UNITS)]
         yield draw(variant, T=7, B=B, I=I, H=H, dtype="float32", lengths=k % 2 == 0, reverse=k % 3 == 0)
+
+
+def without_dx(problem):
+    """Outputs and gradients of a problem whose x is one-hot."""
+    got = problem.run()
+    assert got.pop("dx") is None
+    return got
 
 
 def test_no_less_accurate_than_avx512(amx, variant):
@@ -75,6 +82,80 @@ def test_bits(amx, variant, threads):
             assert all((got[name] != other[name]).any() for name in ("y", "dx", "dh0", "dw_ih", "dw_hh"))
         else:
             bitwise(got, other, str(problem))
+
+
+@pytest.mark.parametrize("B", [15, 16, 33])
+def test_one_pack_for_any_batch(amx, variant, B):
+    """AVX-512's weights and its own lie in one pack; look-ups read the former's."""
+    I, H = 70, 40
+    weights = pack(draw(variant, B=1, I=I, H=H, dtype="float32"))
+    for T in (1, 6):
+        x = np.random.default_rng(T).integers(0, I, (T, B))
+        for given in (None, fastml.OneHot(x)):
+            problem = draw(variant, T=T, B=B, I=I, H=H, dtype="float32", lengths=True)
+            problem = problem.having(**{name: weights.arrays[name] for name in WEIGHTS})
+            problem = problem.having(x=given) if given else problem
+            bitwise(packed(problem, weights).forward()[0], problem.forward()[0], f"T={T}, one-hot: {bool(given)}")
+
+
+def test_look_ups(amx, variant, threads):
+    """Of columns of w_ih as it is, of its columns beside each other, and of a pack's: the same numbers."""
+    for I in (5, 2000):
+        problem = draw(variant, T=9, B=17, I=I, H=49, dtype="float32", lengths=True)
+        indices = np.random.default_rng(I).integers(0, I, (9, 17))
+        dense = problem.having(x=np.eye(I, dtype="float32")[indices])
+        problem = problem.having(x=fastml.OneHot(indices))
+        threads(1)
+        want = without_dx(problem)
+        check(want, dense)
+        bitwise(without_dx(packed(problem)), want, f"I={I}, packed")
+        for n in (2, 3):
+            threads(n)
+            bitwise(without_dx(problem), want, f"I={I}, {n} threads")
+
+
+@pytest.mark.parametrize("B", [16, 40, 200])
+def test_step_by_step(amx, variant, B, threads):
+    """Steps that are a pass each, with and without a pack, and prepared: the bits of all of them in one."""
+    T, I, H = 3, 21, 130
+    problem = draw(variant, T=T, B=B, I=I, H=H, dtype="float32")
+    want, x = problem.forward()[0], problem.inputs["x"]
+    for n in (1, 3):
+        threads(n)
+        for same in (problem, packed(problem)) if B < 200 else (problem,):
+            states = {name: array for name, array in same.inputs.items() if name in ("h0", "c0")}
+            for t in range(T):
+                outputs = same.having(x=x[t : t + 1], **states).forward(keep=False)[0]
+                bitwise({"y": outputs["y"][0]}, {"y": want["y"][t]}, f"step {t}, {n} threads")
+                states = {name: outputs[f"{name[0]}_n"] for name in states}
+
+    native = importlib.import_module(f"fastml.kernels.native.{problem.family}")
+    blob = pack(problem).cell.function.keywords["packed"]
+    states = [array.copy() for name, array in problem.inputs.items() if name in ("h0", "c0")]
+    option = [value in (True, "relu") for name, value in problem.options.items() if name not in ("lengths", "reverse")]
+    x_t, y_t = np.empty_like(x[:1]), np.empty((1, B, H), "float32")
+    arrays = [problem.inputs[name] for name in WEIGHTS]
+    step = getattr(native, f"{problem.family}_stream")(x_t, *states, *arrays, *option, y_t, isa="amx", packed=blob)
+    for t in range(T):
+        x_t[...] = x[t]
+        step()
+        bitwise({"y": y_t[0]}, {"y": want["y"][t]}, f"step {t}, prepared")
+    bitwise(dict(enumerate(states)), dict(enumerate(want[name] for name in ("h_n", "c_n") if name in want)))
+
+
+@pytest.mark.parametrize("sizes", [{"B": 16, "H": 130}, {"B": 17, "H": 200}], ids=str)
+def test_team(amx, variant, threads, monkeypatch, sizes):
+    """Workers that share out the hidden units: more threads than sequences."""
+    problem = draw(variant, T=9, I=19, **sizes, dtype="float32", lengths=True)
+    native = importlib.import_module(f"fastml.kernels.native.{problem.family}")
+    indices = np.random.default_rng(0).integers(0, 19, (9, sizes["B"]))
+    one_hot = problem.having(x=fastml.OneHot(indices))
+    threads(1)
+    want, want_one_hot = problem.run(), without_dx(one_hot)
+    threads(20)
+    monkeypatch.setattr(native, "TEAM", 0)
+    bitwise(problem.run(), want, str(problem))
+    bitwise(without_dx(packed(one_hot)), want_one_hot, str(problem))
 
 
 def test_what_is_not_finite(amx, variant):
@@ -164,5 +245,5 @@ def test_in_emulation(tmp_path):
     python("setup.py", "-q", "build_ext", "--inplace", cwd=tmp_path)
     where = "import fastml; assert 'amx' in fastml.backend.rungs(); assert fastml.backend.active_isa() == 'avx512'"
     python("-c", where, cwd=tmp_path)
-    tests = [f"tests/test_{name}.py" for name in ("amx", "backends", "invariants", "extremes")]
+    tests = [f"tests/test_{name}.py" for name in ("amx", "backends", "invariants", "extremes", "packed", "onehot")]
     python("-m", "pytest", *tests, "-k", "(amx or native-amx) and not in_emulation", cwd=SOURCE)

@@ -103,7 +103,7 @@ def test_any_batch(cell, variant):
         states = {name: sparse.inputs[name][b] for name in ("h0", "c0") if name in sparse.inputs}
         part = sparse.having(x=fastml.OneHot(indices[:, b]), **states).forward()[0]
         want = {name: array[..., b, :] for name, array in whole.items()}
-        same(part, want, draw(variant), exactly=cell[0] == "native")
+        same(part, want, draw(variant), exactly=cell[0] == "native" and cell[1] != "amx")  # B < 16: another rung's
 
 
 @pytest.mark.parametrize("reverse", [False, True])

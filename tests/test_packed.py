@@ -6,11 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cells import CELLS, RUNGS, on, why_not
-from problems import bitwise, draw
+from problems import WEIGHTS, bitwise, draw, pack, packed
 
-import fastml
-
-WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
 SIZES = (
     {},
     {"T": 0},
@@ -20,17 +17,6 @@ SIZES = (
     {"T": 9, "B": 1, "I": 5, "H": 130},
     {"T": 21, "B": 19, "I": 17, "H": 31},
 )
-
-
-def pack(problem, **changes):
-    option = {name: problem.options[name] for name in ("reset_after",) if name in problem.options}
-    arguments = {**{name: problem.inputs[name] for name in WEIGHTS}, **option, **changes}
-    return getattr(fastml, f"{problem.family}_pack")(**arguments)
-
-
-def packed(problem, weights=None):
-    """The same problem with its weights packed."""
-    return problem.having(w_ih=weights or pack(problem), w_hh=None, b_ih=None, b_hh=None)
 
 
 def having_out(problem, out):
