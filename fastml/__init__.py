@@ -14,7 +14,9 @@ from .layers import GRU, LSTM, RNN
 from .lstm import lstm_backward, lstm_forward, lstm_pack
 from .onehot import OneHot
 from .rnn import rnn_backward, rnn_forward, rnn_pack
+from .stream import PackedLayer, Stream
 from .tape import Gradients, Packed, Tape
+from .tbptt import Truncated, tbptt
 from .threads import get_num_threads, set_num_threads
 from .version import __version__
 
@@ -25,7 +27,10 @@ __all__ = [
     "Gradients",
     "OneHot",
     "Packed",
+    "PackedLayer",
+    "Stream",
     "Tape",
+    "Truncated",
     "__version__",
     "active",
     "available",
@@ -42,5 +47,6 @@ __all__ = [
     "rnn_pack",
     "set_num_threads",
     "show",
+    "tbptt",
     "use",
 ]

@@ -12,6 +12,7 @@ __all__ = [
     "dtype_of",
     "flag",
     "indices_of",
+    "integer",
     "integers",
     "lengths_of",
     "output",
@@ -39,6 +40,16 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
     return bool(value)
+
+
+def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
+    expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
+    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    value = value.__index__()
+    if value < least or (most is not None and value > most):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return value
 
 
 def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> dict[str, np.ndarray | None]:

@@ -9,22 +9,26 @@ import os
 import secrets
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from numbers import Real
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import check
-from .dropout import drop
-from .gru import gru_backward, gru_forward
-from .lstm import lstm_backward, lstm_forward
-from .rnn import rnn_backward, rnn_forward
-from .tape import Gradients, Tape
+from .gru import gru_backward, gru_forward, gru_pack
+from .lstm import lstm_backward, lstm_forward, lstm_pack
+from .memory import Memory
+from .onehot import OneHot
+from .rnn import rnn_backward, rnn_forward, rnn_pack
+from .stack import Checkpoints, Dropout, Stack, Strand, as_given, contiguous, steps_of, time_first
+from .stream import PackedLayer, Stream
+from .tape import Gradients, Packed, Tape
 
 __all__ = ["GRU", "LSTM", "RNN", "LayerTape"]
 
@@ -40,18 +44,30 @@ class LayerTape:
     """What one `forward` of a layer leaves for `backward`. Read-only, and may be used any number of times.
 
     It refers to x, the states, y and the weights without copying them: change them after the backward pass, not before
-    (this cannot be checked for free). Each of `passes` remembers the back end and rung that made it.
+    (this cannot be checked for free). It remembers the back end and rung that made it, for the backward pass and for
+    what checkpoints make that run again.
     """
 
     layer: "_Layer"
-    passes: tuple[Tape, ...]  # in the order of the states: layer by layer, its directions side by side
+    stack: Stack
+    parts: list[list[Any]]  # of each level of the stack, by strands: Kept, or Checkpoints
+    shape: tuple[int, int]  # T and B
     axes: str  # of x as it was given: "T B I", "B T I" or "T I"
     dropout: float
     dropout_seed: int | None  # None where nothing was dropped
+    checkpoint: int | None  # steps from one checkpoint to the next; None without checkpoints
+
+    @property
+    def passes(self) -> tuple[Tape, ...]:
+        """The tapes of the passes that were kept whole, layer by layer, its directions side by side."""
+        kept = [part for level in self.parts for part in level if not isinstance(part, Checkpoints)]
+        return tuple(tape for part in kept for cell in part.tapes for tape in cell)
 
     def __repr__(self) -> str:
-        T, B, _ = self.passes[0].arrays["x"].shape
-        return f"LayerTape({self.layer!r} by {self.passes[0].cell.backend}, T={T}, B={B})"
+        first = self.parts[0][0]
+        made = first.strand.weights[0][0] if isinstance(first, Checkpoints) else first.tapes[0][0]
+        every = f", checkpoint={self.checkpoint}" if self.checkpoint else ""
+        return f"LayerTape({self.layer!r} by {made.cell.backend}, T={self.shape[0]}, B={self.shape[1]}{every})"
 
 
 class _Layer(Generic[State]):
@@ -63,6 +79,7 @@ class _Layer(Generic[State]):
     }  # fmt: skip
     _cell_forward: ClassVar[Callable[..., Any]]
     _cell_backward: ClassVar[Callable[..., Gradients]]
+    _cell_pack: ClassVar[Callable[..., Packed]]
 
     weights: dict[str, Array]
 
@@ -74,7 +91,7 @@ class _Layer(Generic[State]):
                 stacklevel=3,
             )
         if seed is not None:
-            seed = _integer("seed", seed, 0)
+            seed = check.integer("seed", seed, 0)
         draw = np.random.default_rng(seed).uniform
         bound = 1 / math.sqrt(self.hidden_size)
         # Drawn in float64, so that one seed gives the same weights in both dtypes.
@@ -91,9 +108,9 @@ class _Layer(Generic[State]):
         bidirectional: bool,
         dtype: DTypeLike,
     ) -> None:
-        self.input_size = _integer("input_size", input_size, 1)
-        self.hidden_size = _integer("hidden_size", hidden_size, 1)
-        self.num_layers = _integer("num_layers", num_layers, 1)
+        self.input_size = check.integer("input_size", input_size, 1)
+        self.hidden_size = check.integer("hidden_size", hidden_size, 1)
+        self.num_layers = check.integer("num_layers", num_layers, 1)
         self.bias = check.flag("bias", bias)
         self.batch_first = check.flag("batch_first", batch_first)
         if isinstance(dropout, (bool, np.bool_)) or not isinstance(dropout, Real):
@@ -134,8 +151,8 @@ class _Layer(Generic[State]):
 
         Parameters
         ----------
-        x : array of shape (T, B, I), or (B, T, I) with batch_first, or (T, I) for one sequence
-            The inputs, of the layer's dtype. T and B may be 0.
+        x : array of shape (T, B, I), or (B, T, I) with batch_first, or (T, I) for one sequence; or OneHot
+            The inputs, of the layer's dtype, T and B may be 0; or the indices of one-hot inputs, without the last axis.
         state : array of shape (num_layers·directions, B, H), for LSTM a pair (h, c) of them, or None
             The initial states, never transposed; without the B axis for one sequence. None, also in the pair, is zeros.
         lengths : integers of shape (B,) or None
@@ -173,7 +190,7 @@ class _Layer(Generic[State]):
         >>> y.shape, h_n.shape, bool((y[2:, 1] == 0).all())
         ((5, 2, 8), (2, 2, 4), True)
         """
-        return self._run(x, state, lengths)[:2]
+        return self._call(self._stack(), x, state, lengths)
 
     def forward(
         self,
@@ -183,6 +200,8 @@ class _Layer(Generic[State]):
         *,
         training: bool = True,
         dropout_seed: int | None = None,
+        checkpoint: int | Literal["auto"] | None = None,
+        max_memory: int | None = None,
     ) -> tuple[Array, State, LayerTape]:
         """Run the layer and keep what `backward` needs.
 
@@ -196,6 +215,13 @@ class _Layer(Generic[State]):
             What the dropout mask is a hash of, beside layer, t, b and unit: 0 ≤ dropout_seed < 2**64. An element's mask
             is the same for any number of threads, back end, batch size and T. None draws a new one; the tape has it
             as ``tape.dropout_seed``.
+        checkpoint : int, "auto" or None
+            Keep the states at every so many steps instead of all that `backward` needs; it then runs the segments
+            between them again, one at a time. "auto" takes the number of steps at which states and segment together
+            are smallest, about √T of them, but no fewer than pay for what a segment costs. None keeps all.
+        max_memory : int or None
+            Bytes that the two passes may take beyond x, y and the gradients. The longest segments that fit are taken,
+            or no checkpoints at all if that fits; None as `checkpoint` says.
 
         Returns
         -------
@@ -208,13 +234,25 @@ class _Layer(Generic[State]):
         Raises
         ------
         TypeError, ValueError, NotImplementedError
-            As for a call of the layer, and for `training` and `dropout_seed`.
+            As for a call of the layer, and for the other arguments; also where nothing fits into `max_memory`, which
+            the message then says the least of.
 
         Notes
         -----
         Memory, beside x and y: what the cell keeps for each layer and direction (T·B·H numbers, times 1 for RNN, 5 for
         GRU, 6 for LSTM), and T·B·H more per direction for the input of each layer but the first, if there are two
-        directions or dropout. The dropout mask is not kept: it is hashed again.
+        directions or dropout. The dropout mask is not kept: it is hashed again. `memory` says how much that is.
+
+        With checkpoints every k steps: the states (H numbers, for LSTM 2H) for each layer, direction, sequence and k
+        steps; what is said above for k steps instead of T; of two directions also the input of each layer but the
+        first; and two copies of the weights, with which the segments are run again. That costs a third forward pass.
+        y is bitwise the same with checkpoints, and so are the gradients of x and of the states, where the cell promises
+        that for a sequence cut and carried on (`native`); those of the weights to rounding, as they are sums.
+
+        References
+        ----------
+        Chen, Xu, Zhang and Guestrin, arXiv:1604.06174; Gruslys et al., Memory-Efficient Backpropagation Through Time,
+        NIPS 2016.
 
         Examples
         --------
@@ -224,15 +262,10 @@ class _Layer(Generic[State]):
         >>> y.shape, c_n.shape, tape.dropout_seed
         ((5, 2, 4), (2, 2, 4), 7)
         """
-        training = check.flag("training", training)
-        if dropout_seed is not None:
-            dropout_seed = _integer("dropout_seed", dropout_seed, 0, 2**64 - 1)
-        if not (training and self.dropout > 0 and self.num_layers > 1):
-            dropout_seed = None
-        elif dropout_seed is None:
-            dropout_seed = secrets.randbits(64)
-        y, state, axes, passes = self._run(x, state, lengths, keep=True, dropout_seed=dropout_seed)
-        return y, state, LayerTape(self, tuple(passes), axes, self.dropout, dropout_seed)
+        dropout_seed = self._drawn(training, dropout_seed)
+        x, states, lengths, axes = self._checked(x, state, lengths)
+        steps = self._steps(self._memory(steps_of(x), len(lengths), dropout_seed is not None), checkpoint, max_memory)
+        return self._forward(x, states, lengths, axes, dropout_seed, steps)
 
     def backward(self, tape: LayerTape, dy: ArrayLike | None = None, dstate: Any = None) -> Gradients:
         """Backpropagate through `forward`: the exact gradient of every input and weight.
@@ -249,8 +282,8 @@ class _Layer(Generic[State]):
         Returns
         -------
         Gradients
-            ``.x`` as x, 0 at padding; ``.state`` with the structure of the states, also where the initial states were
-            None; ``.weights``, a dict with the names of `weights`. All are new arrays.
+            ``.x`` as x, 0 at padding, None for a `OneHot`; ``.state`` with the structure of the states, also where the
+            initial states were None; ``.weights``, a dict with the names of `weights`. All are new arrays.
 
         Raises
         ------
@@ -278,79 +311,200 @@ class _Layer(Generic[State]):
             raise TypeError(f"tape: expected the tape of this layer's forward, got {type(tape).__name__}")
         if tape.layer is not self:
             raise ValueError(f"tape: expected the tape of this {self!r}, got that of another layer, a {tape.layer!r}")
-        D, H = self._directions, self.hidden_size
-        T, B, _ = tape.passes[0].arrays["y"].shape
+        T, B = tape.shape
+        D, L, H = self._directions, self.num_layers, self.hidden_size
         sizes = {"T": (T, "the forward pass"), "B": (B, "the forward pass"), "H": (H, "hidden_size")}
         if dy is not None:
             dy = check.arrays(self.dtype, "the layer", dy=dy)["dy"]
             check.shape("dy", dy, tape.axes.replace("I", _times(D, "H")), sizes)
-            dy = _time_first(dy, tape.axes)
+            dy = time_first(dy, tape.axes, copy=tape.checkpoint is None)
         dstates = self._unpack("dstate", dstate, tape.axes, sizes)
-        dinitial = [np.empty((self.num_layers * D, B, H), self.dtype) for _ in self._states]
-        found: dict[str, Array] = {}
-        for layer in reversed(range(self.num_layers)):
-            dx = None
-            for direction in range(D):
-                k = layer * D + direction
-                part = dy if dy is None or D == 1 else dy[..., direction * H : (direction + 1) * H]
-                grads = self._cell_backward(tape.passes[k], part, *(d if d is None else d[k] for d in dstates))
-                for d, name in zip(dinitial, self._states, strict=True):
-                    d[k] = getattr(grads, name)
-                parts = (grads.w_ih, grads.w_hh, grads.b_ih, grads.b_hh)
-                found.update(zip(_names(layer, direction), parts, strict=True))
-                dx = grads.x if dx is None else np.add(dx, grads.x, out=dx)
-            if layer and tape.dropout_seed is not None:
-                drop(dx, tape.dropout, tape.dropout_seed, layer - 1, out=dx)
-            dy = dx
-        return Gradients(
-            x=_as_given(dy, tape.axes),
-            state=self._pack(dinitial, tape.axes),
-            weights={name: found[name] for name, _ in self._shapes()},
+        by_cell = [tuple(d if d is None else d[k] for d in dstates) for k in range(L * D)]
+        dx, dinitial, sums = tape.stack.run_back(tape.parts, dy, by_cell)
+        x = None if dx is None else as_given(dx, tape.axes)
+        return Gradients(x=x, state=self._pack(dinitial, tape.axes), weights=self._named(sums))
+
+    def memory(self, T: int, B: int, *, training: bool = True, checkpoint: int | Literal["auto"] | None = None) -> int:
+        """Bytes that the passes over T steps of B sequences take at a time, beyond x, dy and the weights.
+
+        Parameters
+        ----------
+        T, B : int
+            Steps and sequences, at least 0.
+        training : bool
+            True: of `forward` and then `backward`: y, states, tape, the gradients of x, states and weights, scratch.
+            False: of a call of the layer: y, states, the activations between layers, and scratch.
+        checkpoint : int, "auto" or None
+            As for `forward`.
+
+        Returns
+        -------
+        int
+            The peak, to within about a tenth: of `native` with the number of threads and the rung that are set. `jit`
+            takes much the same; `reference`, which holds the products of all steps, several times as much.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument is of the wrong type or out of its range; the message names it.
+
+        Notes
+        -----
+        x counts as C-contiguous and time-first, as otherwise it is copied; states as not given.
+
+        Examples
+        --------
+        >>> import fastml
+        >>> lstm = fastml.LSTM(256, 256, seed=0)
+        >>> lstm.memory(100_000, 1) > 3 * lstm.memory(100_000, 1, checkpoint="auto")
+        True
+        """
+        T, B = check.integer("T", T, 0), check.integer("B", B, 0)
+        training = check.flag("training", training)
+        memory = self._memory(T, B, self.dropout > 0)
+        steps = self._steps(memory, checkpoint, None)
+        return memory.training(steps) if training else memory.inference()
+
+    def packed(self) -> PackedLayer:
+        """The layer for inference, with its weights packed once for many calls: a snapshot.
+
+        Returns
+        -------
+        PackedLayer
+            Called like the layer; short sequences gain most, as packing costs about what ten steps of one sequence do.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> y, h_n = fastml.GRU(3, 4, seed=0).packed()(np.ones((5, 2, 3), "float32"))
+        >>> y.shape, h_n.shape
+        ((5, 2, 4), (1, 2, 4))
+        """
+        return PackedLayer(self)
+
+    def stream(self, batch: int = 1, state: Any = None) -> Stream:
+        """Read sequences one step at a time, the state being carried: for input that arrives as time goes by.
+
+        Parameters
+        ----------
+        batch : int
+            B, how many sequences run side by side; at least 1.
+        state : array of shape (num_layers, B, H), for LSTM a pair (h, c) of them, or None
+            What they start from; None for zeros.
+
+        Returns
+        -------
+        Stream
+            ``stream.step(x)`` with x (B, I) is y (B, H). Its weights are a snapshot.
+
+        Raises
+        ------
+        ValueError
+            The layer is bidirectional, or an argument does not fit.
+        TypeError
+            An argument is of the wrong type.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> stream = fastml.GRU(3, 4, num_layers=2, seed=0).stream()
+        >>> for x in np.ones((5, 1, 3), "float32"):
+        ...     y = stream.step(x)
+        >>> y.shape, stream.state.shape
+        ((1, 4), (2, 1, 4))
+        """
+        return self.packed().stream(batch, state)
+
+    # ----------------------------------------------------------------------------------------------- how the passes run
+
+    def _stack(self, dropout_seed: int | None = None) -> Stack:
+        """The layer's weights as they are, in the form that they run in."""
+        D, family = self._directions, self._kind().lower()
+        options = {name: getattr(self, name) for name in self._options}
+        dropout = None if dropout_seed is None else Dropout(self.dropout, dropout_seed)
+        weights = [
+            [tuple(self.weights.get(name) for name in _names(layer, d)) for d in range(D)]
+            for layer in range(self.num_layers)
+        ]
+
+        def strand(first: int, d: int, cells: list[tuple[Any, ...]]) -> Strand:
+            functions = (self._cell_forward, self._cell_backward, self._cell_pack)
+            return Strand(f"{family}_forward", first, d == 1, *functions, tuple(cells), options, dropout)
+
+        if D == 1:
+            return Stack(((strand(0, 0, [cell for (cell,) in weights]),),), dropout)
+        return Stack(
+            tuple(tuple(strand(k, d, [level[d]]) for d in range(2)) for k, level in enumerate(weights)), dropout
         )
 
-    def _run(
-        self, x: Any, state: Any, lengths: Any, *, keep: bool = False, dropout_seed: int | None = None
-    ) -> tuple[Array, Any, str, list[Tape]]:
-        D, H = self._directions, self.hidden_size
+    def _checked(self, x: Any, state: Any, lengths: Any) -> tuple[Any, list[tuple[Array, ...]], Array, str]:
+        """x with time first, the states of each cell, lengths, and the axes of x."""
+        D, L, H = self._directions, self.num_layers, self.hidden_size
         sizes = {"I": (self.input_size, "input_size"), "H": (H, "hidden_size")}
         if x is None:
             raise TypeError("x: expected an array, got None")
-        x = check.arrays(self.dtype, "the layer", x=x)["x"]
-        if x.ndim not in (2, 3):
-            raise ValueError(f"x: expected 3 axes, or 2 for one sequence, got shape {x.shape}")
-        axes = "T I" if x.ndim == 2 else "B T I" if self.batch_first else "T B I"
-        check.shape("x", x, axes, sizes)
-        if x.ndim == 2 and lengths is not None:
-            raise ValueError("lengths: expected None for one sequence (x with 2 axes)")
-        x = _time_first(x, axes)
-        T, B, _ = x.shape
+        one_hot = isinstance(x, OneHot)
+        given = x.indices if one_hot else check.arrays(self.dtype, "the layer", x=x)["x"]
+        if given.ndim + one_hot not in (2, 3):
+            raise ValueError(
+                f"x: expected {3 - one_hot} axes, or {2 - one_hot} for one sequence, got shape {given.shape}"
+            )
+        axes = "T I" if given.ndim + one_hot == 2 else "B T I" if self.batch_first else "T B I"
+        check.shape("x", given, axes.removesuffix(" I") if one_hot else axes, sizes)
+        if axes == "T I" and lengths is not None:
+            raise ValueError(f"lengths: expected None for one sequence (x with {given.ndim} axes)")
+        found = time_first(given, axes, copy=False)
+        T, B = found.shape[:2]
         lengths = check.lengths_of(lengths, T, B)
         # Zeros rather than None: a cell gives no gradient of a state that it was not given.
         states = [
-            np.zeros((self.num_layers * D, B, H), self.dtype) if given is None else given
-            for given in self._unpack("state", state, axes, sizes)
+            np.zeros((L * D, B, H), self.dtype) if part is None else part
+            for part in self._unpack("state", state, axes, sizes)
         ]
-        options = {name: getattr(self, name) for name in self._options}
-        finals = [np.empty((self.num_layers * D, B, H), self.dtype) for _ in states]
-        passes: list[Tape] = []
-        for layer in range(self.num_layers):
-            ys = []
-            for direction in range(D):
-                k = layer * D + direction
-                weights = (self.weights.get(name) for name in _names(layer, direction))
-                y, *final, tape = self._cell_forward(
-                    x, *(s[k] for s in states), *weights, lengths=lengths, reverse=direction == 1, keep=keep, **options
-                )
-                ys.append(y)
-                passes.append(tape)
-                for whole, last in zip(finals, final, strict=True):
-                    whole[k] = last
-            del x, y  # before ys are joined: they are two copies of one layer's activations
-            x = ys[0] if D == 1 else np.concatenate(ys, axis=2)
-            if dropout_seed is not None and layer < self.num_layers - 1:
-                # One direction's y is on the tape, so that it must stay as it is.
-                x = drop(x, self.dropout, dropout_seed, layer, out=None if D == 1 else x)
-        return _as_given(x, axes), self._pack(finals, axes), axes, passes
+        return OneHot(found) if one_hot else found, list(zip(*states, strict=True)), lengths, axes
+
+    def _call(self, stack: Stack, x: Any, state: Any, lengths: Any) -> tuple[Array, Any]:
+        x, states, lengths, axes = self._checked(x, state, lengths)
+        y, finals, _ = stack.run(contiguous(x), states, lengths)
+        return as_given(y, axes), self._pack(finals, axes)
+
+    def _forward(
+        self, x: Any, states: Any, lengths: Array, axes: str, dropout_seed: int | None, steps: int | None
+    ) -> tuple[Array, Any, LayerTape]:
+        stack = self._stack(dropout_seed)
+        if steps is None:
+            x = contiguous(x)  # one copy, for both directions; segments make their own
+        y, finals, parts = stack.run(x, states, lengths, keep=True, steps=steps)
+        tape = LayerTape(self, stack, parts, y.shape[:2], axes, self.dropout, dropout_seed, steps)
+        return as_given(y, axes), self._pack(finals, axes), tape
+
+    def _drawn(self, training: bool, dropout_seed: int | None) -> int | None:
+        """The seed of a pass's dropout: the one given, or a new one; None where nothing is dropped."""
+        training = check.flag("training", training)
+        if dropout_seed is not None:
+            dropout_seed = check.integer("dropout_seed", dropout_seed, 0, 2**64 - 1)
+        if not (training and self.dropout > 0 and self.num_layers > 1):
+            return None
+        return secrets.randbits(64) if dropout_seed is None else dropout_seed
+
+    def _memory(self, T: int, B: int, dropout: bool) -> Memory:
+        return Memory(
+            self._kind().lower(), self.input_size, self.hidden_size, self.num_layers, self._directions, T, B,
+            self.dtype.itemsize, dropout,
+        )  # fmt: skip
+
+    def _steps(self, memory: Memory, checkpoint: Any, max_memory: Any) -> int | None:
+        """From one checkpoint to the next; None without them."""
+        if isinstance(checkpoint, str) and checkpoint != "auto":
+            raise ValueError(f"checkpoint: expected a number of steps, 'auto' or None, got {checkpoint!r}")
+        if checkpoint is not None and checkpoint != "auto":
+            checkpoint = check.integer("checkpoint", checkpoint, 1)
+        if max_memory is not None:
+            max_memory = check.integer("max_memory", max_memory, 0)
+            if isinstance(checkpoint, int):
+                raise ValueError(f"max_memory: expected None beside a number of steps, checkpoint={checkpoint}")
+            return memory.within(max_memory)
+        return memory.auto() if checkpoint == "auto" else checkpoint
 
     def _unpack(self, name: str, state: Any, axes: str, sizes: dict[str, tuple[int, str]]) -> list[Array | None]:
         """The state as (num_layers·directions, B, H) arrays, one for each of the cell's; None stays None."""
@@ -368,7 +522,16 @@ class _Layer(Generic[State]):
                 check.shape(part, array, expected, {**sizes, "L": (self.num_layers, "num_layers")})
         return [array[:, None] if array is not None and "B" not in axes else array for array in found.values()]
 
-    def _pack(self, states: list[Array], axes: str) -> Any:
+    def _named(self, cells: Sequence[Sequence[Array | None]]) -> dict[str, Array]:
+        """What belongs to the weights of each cell, by their names."""
+        D = self._directions
+        names = [name for layer in range(self.num_layers) for d in range(D) for name in _names(layer, d)]
+        found = dict(zip(names, (part for cell in cells for part in cell), strict=True))
+        return {name: found[name] for name, _ in self._shapes()}
+
+    def _pack(self, cells: list[tuple[Array, ...]], axes: str) -> Any:
+        """The states of each cell in PyTorch's structure."""
+        states = (parts[0][None] if len(parts) == 1 else np.stack(parts) for parts in zip(*cells, strict=True))
         found = tuple(state if "B" in axes else state[:, 0] for state in states)
         return found if len(found) > 1 else found[0]
 
@@ -518,35 +681,13 @@ class _Layer(Generic[State]):
         return next(base.__name__ for base in cls.__mro__ if "_gates" in vars(base))
 
 
-def _integer(name: str, value: Any, least: int, most: int | None = None) -> int:
-    expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    value = value.__index__()
-    if value < least or (most is not None and value > most):
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return value
-
-
+@cache
 def _names(layer: int, direction: int) -> tuple[str, ...]:
     return tuple(f"{part}_l{layer}{'_reverse' if direction else ''}" for part in PARTS)
 
 
 def _times(n: int, letter: str) -> str:
     return letter if n == 1 else f"{n}{letter}"
-
-
-def _time_first(array: Array, axes: str) -> Array:
-    """(T, B, ·), contiguous, so that both directions share one copy."""
-    if axes == "T I":
-        return array[:, None]
-    return np.ascontiguousarray(array.swapaxes(0, 1)) if axes == "B T I" else array
-
-
-def _as_given(array: Array, axes: str) -> Array:
-    if axes == "T I":
-        return array[:, 0]
-    return array.swapaxes(0, 1) if axes == "B T I" else array
 
 
 def _real(name: str, value: Any) -> Array:
@@ -682,6 +823,7 @@ class RNN(_Layer[Array]):
 
     _gates, _options = 1, {"nonlinearity": "tanh"}
     _cell_forward, _cell_backward = staticmethod(rnn_forward), staticmethod(rnn_backward)
+    _cell_pack = staticmethod(lambda *weights, nonlinearity: rnn_pack(*weights))  # packed, it serves both
 
     def __init__(
         self,
@@ -779,6 +921,7 @@ class GRU(_Layer[Array]):
 
     _gates, _options = 3, {"reset_after": True}
     _cell_forward, _cell_backward = staticmethod(gru_forward), staticmethod(gru_backward)
+    _cell_pack = staticmethod(gru_pack)
 
     def __init__(
         self,
@@ -877,6 +1020,7 @@ class LSTM(_Layer[tuple[Array, Array]]):
 
     _gates, _states = 4, ("h0", "c0")
     _cell_forward, _cell_backward = staticmethod(lstm_forward), staticmethod(lstm_backward)
+    _cell_pack = staticmethod(lstm_pack)
 
     def __init__(
         self,
@@ -892,7 +1036,7 @@ class LSTM(_Layer[tuple[Array, Array]]):
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        if _integer("proj_size", proj_size, 0):
+        if check.integer("proj_size", proj_size, 0):
             raise NotImplementedError(f"proj_size: expected 0, as there are no projections yet, got {proj_size!r}")
         super().__init__(
             seed, input_size=input_size, hidden_size=hidden_size, num_layers=num_layers, bias=bias,

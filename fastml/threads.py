@@ -173,6 +173,8 @@ def run(job: Job, most: int) -> None:
             _share(job, _pool, workers)
         else:
             job.work(0, 1)
+    if tasks is not None:
+        tasks.running.pop(threading.get_ident(), None)
 
 
 def _share(job: Job, pool: _Pool, workers: int) -> None:
