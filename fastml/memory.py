@@ -13,7 +13,7 @@ __all__ = ["Memory"]
 KEPT = {"rnn": 0, "gru": 4, "lstm": 5}  # numbers for each step and unit, beside y
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 ROWS = 1024  # of a segment at least, a row being one step of one sequence: of fewer, packing weights is over 2 %
-VECTOR = {"avx512": 64, "avx2": 32}  # bytes; 16 on other rungs
+VECTOR = {"amx": 64, "avx512": 64, "avx2": 32}  # bytes; 16 on other rungs
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +174,20 @@ class Memory:
         L = self._lanes()
         return (n + L - 1) // L * L + L
 
+    def _split(self, n: int) -> int:
+        """A column or row of n numbers as products read it: on the AMX rung three bfloat16 each, in whole tiles."""
+        return (n + 31) // 32 * 48 if self._amx() else n
+
+    def _parts(self, rows: int, n: int) -> int:
+        """On the AMX rung, rows split beside the rows themselves."""
+        return (rows + 15) // 16 * 16 * self._split(n) if self._amx() else 0
+
+    def _amx(self) -> bool:
+        return active_isa() == "amx" and self.itemsize == 4 and self.B >= 16
+
+    def _workers(self) -> int:
+        return max(1, min(self.B, get_num_threads()))  # of one pass at a time, or one of several side by side
+
     def _chunk(self, layer: int, most: int) -> int:
         flops = 2.0 * GATES[self.family] * self.H * (self._inputs(layer) + self.H)
         return int(min(most, max(12, 2e9 * self._lanes() * self.itemsize / 64 / flops)))
@@ -182,15 +196,18 @@ class Memory:
         """Native's: packed weights, and a chunk's rows for each worker (kernels/native/recurrent.h)."""
         G, I, L, split = GATES[self.family], self._inputs(layer), self._lanes(), self.family == "gru"
         columns = (self.H + L - 1) // L * L
-        weights = columns * (G * (I + self.H + 1) + 1 + split * self.H)
+        weights = columns * (G * (self._split(I) + self._split(self.H) + 1) + 1 + split * self._split(self.H))
         row = (3 + 2 * split) * self._padded(self.H) + self._padded(I) + G * columns + L
-        workers = max(1, min(self.B, get_num_threads()))  # of one pass at a time, or one of several side by side
-        return weights + workers * self._chunk(layer, 96 if self.H < 256 else 192) * row
+        rows = self._chunk(layer, 96 if self.H < 256 else 192)
+        return weights + self._workers() * (rows * row + self._parts(rows, max(I, self.H)))
 
     def _backward_scratch(self, layer: int) -> int:
         """Native's: packed weights, the sums of their gradients, and two chunks."""
         G, I, L, split = GATES[self.family], self._inputs(layer), self._lanes(), self.family == "gru"
         columns, h, i = (self.H + L - 1) // L * L, self._padded(self.H), self._padded(I)
-        weights = columns * (G * (i + h + I + self.H + 2) + split * (h + self.H))
+        weights = self._split(G * columns) * (i + h) + columns * (G * (I + self.H + 2) + split * self.H)
+        weights += split * self._split(columns) * h
         row = 2 * h + 2 * ((1 + split) * (G * columns + L) + (1 + 2 * split) * h + i)
-        return weights + self._chunk(layer, 128) * row
+        rows = self._chunk(layer, 128)
+        parts = max(self._parts(rows, G * columns), self._parts(max(I, self.H) + 4 * L, rows))
+        return weights + rows * row + self._workers() * parts

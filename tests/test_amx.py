@@ -19,6 +19,7 @@ import pytest
 from cells import on, required, why_not
 from compare import error
 from problems import WEIGHTS, answer, bitwise, check, draw, pack, packed
+from test_long import peak
 
 import fastml
 
@@ -156,6 +157,23 @@ def test_team(amx, variant, threads, monkeypatch, sizes):
     monkeypatch.setattr(native, "TEAM", 0)
     bitwise(problem.run(), want, str(problem))
     bitwise(without_dx(packed(one_hot)), want_one_hot, str(problem))
+
+
+@pytest.mark.parametrize("B", [15, 20])
+def test_memory(amx, threads, B):
+    """Of inference almost to the byte; of training but for the forward's scratch, which is kept for a while."""
+    for layer, T in ((fastml.LSTM(40, 48), 300), (fastml.GRU(70, 33, 2), 200)):
+        x, dy = np.zeros((T, B, layer.input_size), "f4"), np.zeros((T, B, layer.hidden_size), "f4")
+
+        def training(layer=layer, x=x, dy=dy):
+            y, last, tape = layer.forward(x)
+            return y, last, layer.backward(tape, dy)
+
+        for n in (1, 2):
+            threads(n)
+            inference = peak(lambda layer=layer, x=x: layer(x))[0]
+            assert layer.memory(T, B, training=False) == pytest.approx(inference, rel=0.02)
+            assert layer.memory(T, B) == pytest.approx(peak(training)[0], rel=0.15)
 
 
 def test_what_is_not_finite(amx, variant):

@@ -30,8 +30,9 @@ The contract of a kernel
 * The AMX rung of `native` computes the products of float32 passes over at least 16 sequences from three bfloat16 parts
   of each number, to the accuracy of float32; smaller batches and float64 are the AVX-512 rung's, bit for bit. Its bits
   do not depend on the number of workers, nor on a cut in time; those of a sequence do not depend on its company among
-  batches of at least 16, nor among smaller ones, but they differ from one to the other. Finite numbers beyond 3.39e38
-  count as infinite there, and those below 8e-34 lose digits. It is never chosen by itself.
+  batches of at least 16, nor among smaller ones, but they differ from one to the other, and a look-up differs from the
+  product with a one-hot x. Finite numbers beyond 3.39e38 count as infinite there, and those below 8e-34 lose digits. It
+  is never chosen by itself.
 * Denormals count as zero in `jit` and `native` (flushed in every worker, and the caller's setting restored).
 
 Gates are PyTorch's: LSTM i, f, g, o; GRU r, z, n.
