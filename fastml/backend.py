@@ -159,6 +159,16 @@ def packed_cell(kernel: str, *weights: Any) -> Cell:
     return cell._replace(function=partial(cell.function, packed=pack(*weights, isa=cell.isa)))
 
 
+def stream(cell: Cell, kernel: str, *arguments: Any) -> Callable[[], None] | None:
+    """One step of a cell that `packed_cell` made, prepared for many calls on the same arrays: inputs less lengths and
+    reverse, then outputs less what is saved. None where its back end prepares nothing.
+    """
+    if cell.backend != "native":
+        return None
+    prepare = _lookup("native", kernel.replace("forward", "stream"), KERNELS[kernel].family)
+    return prepare(*arguments, **cell.function.keywords)
+
+
 def _with_blas_limit(function: Callable[..., None], *arguments: Any) -> None:
     with blas_limit():  # the reference is the one back end that calls BLAS
         function(*arguments)

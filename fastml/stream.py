@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import check
+from . import backend, check
 from .stack import Strand, as_given
+from .tape import Packed
 
 if TYPE_CHECKING:
     from .layers import _Layer
@@ -208,13 +209,20 @@ def prepared(
     """One step of cell `i`, as a call without arguments: from x (1, B, I) and the states (B, H) `before` it, to y
     (1, B, H) and the states `after` it. The arrays are the same for every call.
     """
+    (packed,) = strand.weights[i]
+    options = [value == "relu" if name == "nonlinearity" else value for name, value in strand.options.items()]
+    step = backend.stream(packed.cell, packed.kernel, x, *before, *_arrays(packed), *options, y, *after)
+    if step is not None:
+        return step
     lengths = np.ones(x.shape[1], np.intp)
 
     def step() -> None:
-        _, *final, _ = strand.forward(
-            x, *before, *strand.weights[i], lengths=lengths, keep=False, out=y, **strand.options
-        )
+        _, *final, _ = strand.forward(x, *before, packed, lengths=lengths, keep=False, out=y, **strand.options)
         for to, state in zip(after, final, strict=True):
             to[...] = state
 
     return step
+
+
+def _arrays(packed: Packed) -> list[Array]:
+    return [packed.arrays[name] for name in ("w_ih", "w_hh", "b_ih", "b_hh")]

@@ -36,11 +36,12 @@ def lstm_pack(w_ih, w_hh, b_ih, b_hh, *, isa):
     return job.pack(&fm_lstm_pack[0][0], w_ih, w_hh, b_ih, b_hh, 0)
 
 
-def lstm_stream(x, h, c, w_ih, w_hh, b_ih, b_hh, y, *, isa, packed):
-    """One step, prepared: each call of what this returns reads x (1, B, I), and writes y (1, B, H) and the states, in place."""
+def lstm_stream(x, h0, c0, w_ih, w_hh, b_ih, b_hh, y, h_n, c_n, *, isa, packed):
+    """One step, prepared: each call of what this returns reads x (1, B, I) and the states, and writes y (1, B, H) and the
+    states after it, in arrays that stay where they are."""
     lengths = np.ones(x.shape[1], np.intp)
-    cdef Pass job = Pass(isa, x, h, c, w_ih, w_hh, b_ih, b_hh, lengths, y)
-    job.fill(x, h, w_ih, w_hh, lengths, False, 0)
-    job.c.c0 = job.c.c_n = data(c)
-    job.c.b_ih, job.c.b_hh, job.c.y, job.c.h_n = data(b_ih), data(b_hh), data(y), data(h)
+    cdef Pass job = Pass(isa, x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, y, h_n, c_n)
+    job.fill(x, h0, w_ih, w_hh, lengths, False, 0)
+    job.c.b_ih, job.c.b_hh, job.c.y, job.c.h_n = data(b_ih), data(b_hh), data(y), data(h_n)
+    job.c.c0, job.c.c_n = data(c0), data(c_n)
     return job.stream(&fm_lstm_forward[0][0], w_hh, packed)

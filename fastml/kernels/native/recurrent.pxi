@@ -152,6 +152,7 @@ cdef class Pass:
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
         if scratch.size < wanted + ALIGNMENT:
+            scratch = None  # or both live for a moment
             scratch = np.empty(wanted + ALIGNMENT, np.uint8)
         self.c.scratch = aligned(scratch)
         self.arrays += (scratch,)
