@@ -117,7 +117,7 @@ def test_look_ups(amx, variant, threads):
 
 @pytest.mark.parametrize("B", [16, 40, 200])
 def test_step_by_step(amx, variant, B, threads):
-    """Steps that are a pass each, with and without a pack, and prepared: the bits of all of them in one."""
+    """Steps that are a pass each, with and without a pack: the bits of all of them in one."""
     T, I, H = 3, 21, 130
     problem = draw(variant, T=T, B=B, I=I, H=H, dtype="float32")
     want, x = problem.forward()[0], problem.inputs["x"]
@@ -130,18 +130,15 @@ def test_step_by_step(amx, variant, B, threads):
                 bitwise({"y": outputs["y"][0]}, {"y": want["y"][t]}, f"step {t}, {n} threads")
                 states = {name: outputs[f"{name[0]}_n"] for name in states}
 
-    native = importlib.import_module(f"fastml.kernels.native.{problem.family}")
-    blob = pack(problem).cell.function.keywords["packed"]
-    states = [array.copy() for name, array in problem.inputs.items() if name in ("h0", "c0")]
-    option = [value in (True, "relu") for name, value in problem.options.items() if name not in ("lengths", "reverse")]
-    x_t, y_t = np.empty_like(x[:1]), np.empty((1, B, H), "float32")
-    arrays = [problem.inputs[name] for name in WEIGHTS]
-    step = getattr(native, f"{problem.family}_stream")(x_t, *states, *arrays, *option, y_t, isa="amx", packed=blob)
-    for t in range(T):
-        x_t[...] = x[t]
-        step()
-        bitwise({"y": y_t[0]}, {"y": want["y"][t]}, f"step {t}, prepared")
-    bitwise(dict(enumerate(states)), dict(enumerate(want[name] for name in ("h_n", "c_n") if name in want)))
+
+@pytest.mark.parametrize("B", [15, 16, 33])
+@pytest.mark.parametrize("kind, options", [("RNN", {}), ("GRU", {}), ("GRU", {"reset_after": False}), ("LSTM", {})])
+def test_stream(amx, kind, options, B):
+    layer = getattr(fastml, kind)(21, 70, 2, **options, seed=0)
+    x = np.random.default_rng(0).normal(size=(5, B, 21)).astype("float32")
+    want, stream = layer(x)[0], layer.stream(B)
+    got = np.stack([stream.step(x_t).copy() for x_t in x])
+    bitwise({"y": got}, {"y": want})
 
 
 @pytest.mark.parametrize("sizes", [{"B": 16, "H": 130}, {"B": 17, "H": 200}], ids=str)
@@ -161,7 +158,7 @@ def test_team(amx, variant, threads, monkeypatch, sizes):
 
 @pytest.mark.parametrize("B", [15, 20])
 def test_memory(amx, threads, B):
-    """Of inference almost to the byte; of training but for the forward's scratch, which is kept for a while."""
+    """Of inference almost to the byte, of training within a tenth of what NumPy is asked for."""
     for layer, T in ((fastml.LSTM(40, 48), 300), (fastml.GRU(70, 33, 2), 200)):
         x, dy = np.zeros((T, B, layer.input_size), "f4"), np.zeros((T, B, layer.hidden_size), "f4")
 
@@ -173,7 +170,7 @@ def test_memory(amx, threads, B):
             threads(n)
             inference = peak(lambda layer=layer, x=x: layer(x))[0]
             assert layer.memory(T, B, training=False) == pytest.approx(inference, rel=0.02)
-            assert layer.memory(T, B) == pytest.approx(peak(training)[0], rel=0.15)
+            assert layer.memory(T, B) == pytest.approx(peak(training)[0], rel=0.1)
 
 
 def test_what_is_not_finite(amx, variant):
