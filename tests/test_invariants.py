@@ -5,6 +5,8 @@ The AMX rung leaves passes over fewer than 16 sequences to another rung: it prom
 larger batches, not from one to the other.
 """
 
+import importlib
+
 import numpy as np
 import pytest
 from problems import BATCHED, PER_SEQUENCE, bitwise, check, draw
@@ -52,6 +54,46 @@ def test_any_number_of_threads(cell, variant, dtype, threads):
         for n in (2, 3, 5) if cell[0] != "reference" else (2,):  # BLAS's threads spin when they outnumber the cores
             threads(n)
             same(problem.run(), want, problem, exactly=cell[0] != "reference")
+
+
+TEAMS = (
+    {"T": 300, "B": 1, "I": 3, "H": 64},
+    {"T": 150, "B": 1, "I": 33, "H": 200},
+    {"T": 40, "B": 3, "I": 9, "H": 257},
+    {"T": 131, "B": 2, "I": 2, "H": 130},
+)
+
+
+@both_dtypes
+def test_any_team(cell, variant, dtype, threads, monkeypatch):
+    """Few sequences, shared out by hidden units. More workers than cores: some find that theirs is taken, and leave."""
+    if cell[0] != "native":
+        pytest.skip("native's own")
+    family = importlib.import_module(f"fastml.kernels.native.{variant.partition('-')[0]}")
+    for k, sizes in enumerate(TEAMS):
+        problem = draw(variant, **sizes, dtype=dtype, lengths=k % 2 == 0, reverse=k % 3 == 0)
+        threads(1)
+        want = problem.run()
+        monkeypatch.setattr(family, "TEAM", 0)
+        for n in (2, 3, 5):
+            threads(n)
+            monkeypatch.setattr(family, "REST", -1.0)  # a team that gave up is tried again at once
+            same(problem.run(), want, problem, exactly=True)
+
+
+@both_dtypes
+def test_one_step_at_a_time(cell, variant, dtype, threads):
+    """A single step packs no weights in native: its bits are those of the step in a sequence."""
+    for sizes in ({"B": 1, "I": 1, "H": 1}, {"B": 2, "I": 17, "H": 33}, {"B": 7, "I": 64, "H": 130}):
+        problem = draw(variant, T=3, **sizes, dtype=dtype)
+        want = problem.forward()[0]
+        for n in (1, 2):
+            threads(n)
+            states = {name: a for name, a in problem.inputs.items() if name in ("h0", "c0")}
+            for t in range(3):
+                got, _ = problem.having(x=problem.inputs["x"][t : t + 1], lengths=None, **states).forward()
+                states = {f"{name[0]}0": a for name, a in got.items() if name != "y"}
+                same({"y": got["y"][0]}, {"y": want["y"][t]}, problem, exactly=cell[0] == "native")
 
 
 @both_dtypes
