@@ -24,9 +24,9 @@ __all__ = ["TEAM", "Job", "blas_limit", "get_num_threads", "run", "set_num_threa
 
 
 TEAM = 140_000
-"""Bytes of recurrent weights from which on `native` shares out the hidden units of a few sequences, its workers meeting at
-every step. Measured at B = 1, one thread's time over two's: GRU of 128 units (196 kB) 1.66, RNN of 192 (147 kB) 1.3, of 128
-(65 kB) 0.5.
+"""Bytes of recurrent weights from which on `native` shares out the hidden units of a few sequences, its workers meeting
+at every step. Measured at B = 1, one thread's time over two's: GRU of 128 units (196 kB) 1.66, RNN of 192 (147 kB) 1.3,
+of 128 (65 kB) 0.5.
 """
 
 
