@@ -6,7 +6,7 @@ from math import ceil, sqrt
 
 from .backend import active_isa
 from .stack import wave
-from .threads import get_num_threads
+from .threads import TEAM, get_num_threads
 
 __all__ = ["Memory"]
 
@@ -59,7 +59,7 @@ class Memory:
         if self.D == 2:
             return 4 * self._rows(T) * self.H
         block = self._block(T)
-        if block < T:
+        if block < T and get_num_threads() > self.B:
             return self._rows(T) * self.H + 2 * (self.L - 1) * self._rows(block) * self.H + 2 * self._weights()
         return min(self.L, 2) * self._rows(T) * self.H
 
@@ -145,6 +145,8 @@ class Memory:
     def _block(self, T: int) -> int:
         """Steps of a wavefront's block; T where there is none."""
         T = min(T, self.T)
+        if GATES[self.family] * self.H * self.H * self.itemsize >= TEAM:
+            return max(1, T)
         work = 2.0 * sum(self._cell(layer) - 2 * GATES[self.family] * self.H for layer in range(self.L))
         return wave(T, self.B, self.L if self.D == 1 else 1, work)
 

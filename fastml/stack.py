@@ -48,7 +48,7 @@ Sums = list[Array | None]  # gradients of a cell's weights: w_ih, w_hh, b_ih, b_
 Span = tuple[int, int]
 
 WORTH = 4e6  # floating-point operations of a task: a few times what it costs to hand it to a worker
-WAVE_BATCH = 8  # beyond it the batch has work for the threads
+WAVE_BATCH = 4  # beyond it the batch has work for the threads
 WAVE_STEPS = 128  # at least, for a block of a wavefront: what packs and sums the weights for it is 2 % of it
 WAVE_WORK = 1e8  # at least, for a cell's block: a millisecond, of which its call is some 4 %
 WAVE_BLOCKS = (4, 32)  # at least, or the wave's two ends are most of it; at most, as more would not shorten these
@@ -129,7 +129,7 @@ class Strand:
         out : where y goes, C-contiguous; None for a new array.
         """
         n, T, B = len(self.weights), steps_of(x), len(lengths)
-        spans = self._blocks(T, B)
+        spans = self._blocks(T, B, keep)
         if len(spans) > 1:
             self = self.packed()
             if out is None:
@@ -184,9 +184,14 @@ class Strand:
         self._wave(task, range(n)[::-1], range(len(spans))[::-1], kept.shape[1])
         return dx if len(spans) > 1 else upstream[-1, 0], carried
 
-    def _blocks(self, T: int, B: int) -> tuple[Span, ...]:
-        """One block, or those of a wavefront."""
-        if len(self.weights) == 1 or self.backend() == "reference":
+    def _blocks(self, T: int, B: int, keep: bool) -> tuple[Span, ...]:
+        """One block, or those of a wavefront; not where native's workers share out the units of each cell, which on two
+        threads was faster (4 layers of LSTM, T = 1000, B = 1, H = 256, training: 48 ms, 70 as a wavefront).
+        """
+        served = self.backend()
+        if served == "reference" or (served == "native" and self.matrices()[0][1].nbytes >= threads.TEAM):
+            return ((0, T),)
+        if not keep and threads.get_num_threads() <= B:  # only sums of weights' gradients depend on the blocks
             return ((0, T),)
         return cut(T, wave(T, B, len(self.weights), self.work()))
 

@@ -6,7 +6,7 @@ from time import monotonic
 import numpy as np
 
 from fastml.kernels.native.isa import NAMES
-from fastml.threads import get_num_threads, run
+from fastml.threads import TEAM, get_num_threads, run
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
@@ -57,10 +57,6 @@ spare = []
 KEPT = 8 << 20
 cdef enum:
     ALIGNMENT = 64
-
-# Bytes of recurrent weights from which on a team of two is worth its meetings: measured at B = 1, one thread's time over
-# two's, GRU of 128 units (196 kB) 1.66, RNN of 192 (147 kB) 1.3, of 128 (65 kB) 0.5.
-TEAM = 140000
 
 # A team that had to give up, a core being taken, is not tried again for so many seconds: finding out costs some 20 ms.
 REST = 1.0
