@@ -13,7 +13,7 @@ def gru_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, reset_after, y,
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, reset_after)
     job.c.b_ih, job.c.b_hh = data(b_ih), data(b_hh)
     job.c.y, job.c.h_n, job.c.gates = data(y), data(h_n), data(gates)
-    job.execute(&fm_gru_forward[0][0], w_ih, w_hh, packed)
+    job.execute(&fm_gru_forward[0][0], w_ih, w_hh, True, packed)
 
 
 def gru_backward(
@@ -27,7 +27,7 @@ def gru_backward(
     job.c.y, job.c.gates, job.c.dy, job.c.dh_n = data(y), data(gates), data(dy), data(dh_n)
     job.c.dx, job.c.dh0 = data(dx), data(dh0)
     job.c.dw_ih, job.c.dw_hh, job.c.db_ih, job.c.db_hh = data(dw_ih), data(dw_hh), data(db_ih), data(db_hh)
-    job.execute(&fm_gru_backward[0][0], w_ih, w_hh)
+    job.execute(&fm_gru_backward[0][0], w_ih, w_hh, False)
 
 
 def gru_pack(w_ih, w_hh, b_ih, b_hh, reset_after, *, isa):

@@ -13,7 +13,7 @@ def lstm_forward(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, y, h_n, c_
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, 0)
     job.c.c0, job.c.b_ih, job.c.b_hh = data(c0), data(b_ih), data(b_hh)
     job.c.y, job.c.h_n, job.c.c_n, job.c.gates, job.c.cells = data(y), data(h_n), data(c_n), data(gates), data(cells)
-    job.execute(&fm_lstm_forward[0][0], w_ih, w_hh, packed)
+    job.execute(&fm_lstm_forward[0][0], w_ih, w_hh, True, packed)
 
 
 def lstm_backward(
@@ -28,7 +28,7 @@ def lstm_backward(
     job.c.dy, job.c.dh_n, job.c.dc_n = data(dy), data(dh_n), data(dc_n)
     job.c.dx, job.c.dh0, job.c.dc0 = data(dx), data(dh0), data(dc0)
     job.c.dw_ih, job.c.dw_hh, job.c.db_ih, job.c.db_hh = data(dw_ih), data(dw_hh), data(db_ih), data(db_hh)
-    job.execute(&fm_lstm_backward[0][0], w_ih, w_hh)
+    job.execute(&fm_lstm_backward[0][0], w_ih, w_hh, False)
 
 
 def lstm_pack(w_ih, w_hh, b_ih, b_hh, *, isa):

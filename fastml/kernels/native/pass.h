@@ -15,6 +15,7 @@ typedef struct fm_pass {
     const intptr_t *order;   /* (B) the batch by falling length: at every step the sequences still running come first */
     int reverse;
     int option; /* gru: reset after; rnn: relu */
+    int single; /* one step of so few sequences that its weights are used where they are, not packed */
     int team;   /* workers share out the hidden units and meet at every step, not the sequences: for few, large ones */
 
     const intptr_t *ids; /* (T, B): x is one-hot and these are its places of 1; x and dx are NULL */
@@ -33,7 +34,7 @@ typedef struct fm_pass {
     void (*resume)(void);    /* amx: configures the tiles again, which a signal handler may have used */
     int stop;                /* give up: sticky, breaks every barrier */
     int arrived, generation; /* the barrier's */
-    int64_t began, waited;   /* when, in ns, and what all workers have lost by waiting for one that had no core */
+    int64_t began, absent;   /* when, in ns, and how long workers, all together, have been without a core since */
     intptr_t alone;          /* worker 0 goes on alone from the end of this chunk on, counted from 1; 0: never */
 } fm_pass;
 
@@ -43,11 +44,13 @@ typedef size_t (*fm_kernel)(fm_pass *p, intptr_t worker, intptr_t workers);
 static inline int fm_stopped(fm_pass *p) { return __atomic_load_n(&p->stop, __ATOMIC_RELAXED); }
 static inline void fm_stop(fm_pass *p) { __atomic_store_n(&p->stop, 1, __ATOMIC_RELAXED); }
 
-static inline int64_t fm_now(void) {
+static inline int64_t fm_clock(clockid_t clock) {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+    clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
+
+static inline int64_t fm_now(void) { return fm_clock(CLOCK_MONOTONIC); }
 
 /* All workers meet; the spin is bounded and then yields, so that a worker without a core holds nobody's core for long. */
 static inline void fm_meet(fm_pass *p, intptr_t workers) {
@@ -66,21 +69,31 @@ static inline void fm_meet(fm_pass *p, intptr_t workers) {
         __asm__ volatile("yield");
 #endif
     }
-    int64_t since = fm_now();
     while (__atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p)) sched_yield();
-    __atomic_add_fetch(&p->waited, fm_now() - since, __ATOMIC_RELAXED);
 }
 
-/* At the end of chunk number `chunk` (from 1) all workers meet; true if worker 0 goes on alone from here: it decides so if
- * workers have waited for half of the time or more. A worker whose core is taken by another process gets a slice of some ms
- * now and then, and at one barrier a step all would wait for it: measured with one core of two taken, LSTM
- * (1000,1,512,512), 1.4 times as long as one thread, and 3 at worst. The chunk's number tells a worker that is late to read
- * `alone` from one that is asked to leave at the next chunk. */
-static inline int fm_meet_alone(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t chunk) {
+/* A worker's presence: its CPU time when it began, and the absence that it has reported so far. */
+typedef struct fm_presence {
+    int64_t cpu, reported;
+} fm_presence;
+
+static inline fm_presence fm_begin(fm_pass *p, intptr_t worker) {
+    if (worker == 0) __atomic_store_n(&p->began, fm_now(), __ATOMIC_RELAXED);
+    fm_presence mine = {fm_clock(CLOCK_THREAD_CPUTIME_ID), 0};
+    return mine;
+}
+
+/* At the end of chunk number `chunk` (from 1) all workers meet; true if worker 0 goes on alone from here. It decides so
+ * where that is faster: while one worker is absent, its core taken by another process for a slice of some ms, all wait for
+ * it. Measured with one core of two taken, LSTM (1000,1,512,512): a team that went on took 1.4 times as long as one thread,
+ * and 3 at worst. The chunk's number tells a worker that is late to look from one that is asked to leave at the next. */
+static inline int fm_meet_alone(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t chunk, fm_presence *mine) {
     if (workers == 1) return 0;
-    int64_t waited = __atomic_load_n(&p->waited, __ATOMIC_RELAXED);
-    if (worker == 0 && waited > 0 && 2 * waited > (workers - 1) * (fm_now() - p->began))
-        __atomic_store_n(&p->alone, chunk, __ATOMIC_RELAXED);
+    int64_t elapsed = fm_now() - __atomic_load_n(&p->began, __ATOMIC_RELAXED);
+    int64_t absent = elapsed - (fm_clock(CLOCK_THREAD_CPUTIME_ID) - mine->cpu);
+    int64_t all = __atomic_add_fetch(&p->absent, absent - mine->reported, __ATOMIC_RELAXED);
+    mine->reported = absent;
+    if (worker == 0 && workers * (elapsed - all) < elapsed + elapsed / 5) __atomic_store_n(&p->alone, chunk, __ATOMIC_RELAXED);
     fm_meet(p, workers);
     return __atomic_load_n(&p->alone, __ATOMIC_RELAXED) == chunk;
 }
@@ -108,7 +121,7 @@ static inline void fm_restore(uint64_t mode) {
 }
 
 /* Called by every worker after each piece of work, of so many operations; non-zero: give up, what is computed is worthless.
- * Only the calling thread, worker 0, asks Python, at most every 50 ms, and looks at the clock every 20 MFLOP: 4 ms of a
+ * Only worker 0, on Python's main thread, asks Python, at most every 50 ms, and looks at the clock every 20 MFLOP: 4 ms of a
  * slow core, and of weights that come from memory. */
 static inline int fm_poll(fm_pass *p, intptr_t worker, double work) {
     if (worker == 0 && p->poll && (p->work += work) > 2e7) {

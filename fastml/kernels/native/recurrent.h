@@ -18,7 +18,7 @@
  *
  * Where a worker turns out to have no core of its own, worker 0 goes on alone from the next chunk (fm_meet_alone).
  *
- * A pass of one step, whose weights nobody packed, transposes each group of columns into a small buffer that stays in
+ * A pass of one step (p->single), whose weights nobody packed, transposes each group of columns into a small buffer that stays in
  * cache and uses it at once; its workers are a team, or each would transpose all groups.
  *
  * A sum does not depend on what else is in its tile, and chunks of the backward, which sums of weights are cut by, depend
@@ -86,7 +86,7 @@ static void FN(zero_padding)(fm_pass *p, REAL *a, intptr_t N, intptr_t b, intptr
 /* A worker's own state of the CPU, and the caller's again. */
 static uint64_t FN(enter)(fm_pass *p, intptr_t worker) {
     uint64_t mode = fm_flush_denormals();
-    if (worker == 0) p->mode = mode, p->began = fm_now();
+    if (worker == 0) p->mode = mode;
 #if FM_RUNG == FM_AMX
     FN(configure)();
     if (worker == 0) p->resume = FN(configure);
@@ -106,6 +106,7 @@ typedef struct {
     fm_pass *p;
     intptr_t worker, team; /* team: how many meet at every step, or 1 */
     intptr_t chunks;       /* so far */
+    fm_presence presence;
     FN(own) own;
     intptr_t H, vectors, blocks, ldh, ldx, ldp; /* vectors: of the gates' columns; blocks: of L hidden units */
     REAL *w_ih, *w_hh, *bias;                   /* packed */
@@ -142,7 +143,6 @@ static void FN(weights_scratch)(const fm_pass *p, int single, fm_arena *arena, F
 static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t rows, FN(run) * f) {
     fm_arena arena = {p->scratch, 0}, packed = {p->packed, 0};
     intptr_t H = p->H, blocks = (H + L - 1) / L;
-    const int single = p->T == 1 && !p->packed;
     const intptr_t most = p->ids || H > p->I ? H : p->I; /* the numbers of a row that tiles read */
     f->p = p;
     f->worker = worker;
@@ -158,7 +158,7 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
     run_f32_avx512 numbers = {0};
     if (p->packed) weights_scratch_f32_avx512(p, 0, &packed, &numbers); /* lies before this rung's (pack) */
 #endif
-    FN(weights_scratch)(p, single, p->packed ? &packed : &arena, f);
+    FN(weights_scratch)(p, p->single, p->packed ? &packed : &arena, f);
 #if FM_RUNG == FM_AMX
     if (p->packed && p->ids) f->w_ih = numbers.w_ih;
 #endif
@@ -171,7 +171,7 @@ static size_t FN(forward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers,
             mine.z = FM_SPLIT ? fm_take(&arena, rows * f->ldh * sizeof(REAL)) : 0;
         }
         mine.xs = p->ids ? 0 : fm_take(&arena, rows * f->ldx * sizeof(REAL));
-        mine.group = single ? fm_take(&arena, 8 * L * FM_PACKED(most) * sizeof(REAL)) : 0;
+        mine.group = p->single ? fm_take(&arena, 8 * L * FM_PACKED(most) * sizeof(REAL)) : 0;
         mine.projected = fm_take(&arena, rows * f->ldp * sizeof(REAL));
         mine.parts = fm_take(&arena, FM_PARTS(rows, most) * sizeof(REAL));
         mine.time_rows = fm_take(&arena, rows * sizeof(intptr_t));
@@ -291,7 +291,7 @@ static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, 
             FN(step)(f, &at);
             if (s + 1 < end) {
                 fm_meet(p, f->team);
-            } else if (fm_meet_alone(p, f->worker, f->team, ++f->chunks)) {
+            } else if (fm_meet_alone(p, f->worker, f->team, ++f->chunks, &f->presence)) {
                 if (f->worker > 0) return 0;
                 f->team = 1;
                 f->own = FN(share_blocks)(p, 0, 1);
@@ -332,6 +332,7 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = FN(enter)(p, worker);
+    f.presence = fm_begin(p, worker);
     if (!p->packed) {
         FN(weights)(&f, worker, workers);
         fm_meet(p, workers);
@@ -577,6 +578,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     size_t bytes = FN(backward_scratch)(p, worker, workers, rows_most, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = FN(enter)(p, worker);
+    fm_presence presence = fm_begin(p, worker);
     FN(back_weights)(&f);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);
@@ -612,7 +614,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 rows += running;
                 after = running;
             }
-            const int alone = fm_meet_alone(p, worker, workers, ++chunks);
+            const int alone = fm_meet_alone(p, worker, workers, ++chunks, &presence);
             if (fm_stopped(p)) break;
             if (alone) {
                 if (worker > 0) goto ended;

@@ -1,6 +1,7 @@
 # What the three families' modules share: an fm_pass filled from arrays, run by the pool. Included, not imported, so that
 # each module stands alone and nothing but the C headers is shared between them.
 
+from threading import get_ident, main_thread
 from time import monotonic
 
 import numpy as np
@@ -18,7 +19,7 @@ cdef extern from "pass.h":
         intptr_t T, B, I, H
         const intptr_t *lengths
         const intptr_t *order
-        int reverse, option, team
+        int reverse, option, single, team
         const intptr_t *ids
         const void *x
         const void *h0
@@ -57,6 +58,10 @@ spare = []
 KEPT = 8 << 20
 cdef enum:
     ALIGNMENT = 64
+
+# Sequences up to which a single step uses its weights where they are: of more it would transpose them for every panel.
+cdef enum:
+    SINGLE = 96
 
 # A team that had to give up, a core being taken, is not tried again for so many seconds: finding out costs some 20 ms.
 REST = 1.0
@@ -128,23 +133,30 @@ cdef class Pass:
             self.c.x = data(x)
         self.c.h0, self.c.w_ih, self.c.w_hh = data(h0), data(w_ih), data(w_hh)
 
-    cdef execute(self, const fm_kernel *table, w_ih, w_hh, packed=None):
+    cdef ask(self):
+        """About Ctrl-C, which Python tells its main thread alone."""
+        if get_ident() == main_thread().ident:
+            self.c.poll, self.c.poller = poll, <void *>self
+
+    cdef execute(self, const fm_kernel *table, w_ih, w_hh, bint forward, packed=None):
         """Run the kernel of `table` (rungs × dtypes) on as many workers as there are sequences to share out, or as a
         team that shares out the hidden units.
 
         Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
         """
         self.kernel = table[2 * self.rung + (w_hh.dtype.itemsize == 8)]
-        self.c.poll, self.c.poller = poll, <void *>self
+        self.ask()
         if packed is not None:
             self.c.packed = aligned(packed)
             self.arrays += (packed,)
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
         cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
+        cdef intptr_t team = min(self.c.H // 64, most)
         global rested
-        self.c.team = self.c.T == 1 or (self.c.B < most and w_hh.nbytes >= TEAM and monotonic() > rested)
-        most = max(1, min(self.c.H // 64 if self.c.team else self.c.B, most))
+        self.c.single = forward and packed is None and self.c.T == 1 and self.c.B <= SINGLE
+        self.c.team = self.c.single or (self.c.B < team and w_hh.nbytes >= TEAM and monotonic() > rested)
+        most = max(1, team if self.c.team else min(self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
         if scratch.size < wanted + ALIGNMENT:
@@ -175,10 +187,10 @@ cdef class Pass:
     cdef pack(self, const fm_kernel *table, w_ih, w_hh, b_ih, b_hh, int option):
         """The forward's weights as `execute` takes them; the layout is known to their own rung and dtype alone."""
         self.kernel = table[2 * self.rung + (w_ih.dtype.itemsize == 8)]
-        self.c.poll, self.c.poller = poll, <void *>self
+        self.ask()
         self.c.I, self.c.H, self.c.option = w_ih.shape[1], w_hh.shape[1], option
         self.c.w_ih, self.c.w_hh, self.c.b_ih, self.c.b_hh = data(w_ih), data(w_hh), data(b_ih), data(b_hh)
         packed = np.empty(self.kernel(&self.c, 0, 1) + ALIGNMENT, np.uint8)
         self.c.scratch = aligned(packed)
-        self.work(0, 1)
+        run(self, get_num_threads() if w_ih.size + w_hh.size > 1 << 20 else 1)
         return packed

@@ -13,7 +13,7 @@ def rnn_forward(x, h0, w_ih, w_hh, b_ih, b_hh, lengths, reverse, relu, y, h_n, *
     job.fill(x, h0, w_ih, w_hh, lengths, reverse, relu)
     job.c.b_ih, job.c.b_hh = data(b_ih), data(b_hh)
     job.c.y, job.c.h_n = data(y), data(h_n)
-    job.execute(&fm_rnn_forward[0][0], w_ih, w_hh, packed)
+    job.execute(&fm_rnn_forward[0][0], w_ih, w_hh, True, packed)
 
 
 def rnn_backward(
@@ -27,7 +27,7 @@ def rnn_backward(
     job.c.y, job.c.dy, job.c.dh_n = data(y), data(dy), data(dh_n)
     job.c.dx, job.c.dh0 = data(dx), data(dh0)
     job.c.dw_ih, job.c.dw_hh, job.c.db_ih, job.c.db_hh = data(dw_ih), data(dw_hh), data(db_ih), data(db_hh)
-    job.execute(&fm_rnn_backward[0][0], w_ih, w_hh)
+    job.execute(&fm_rnn_backward[0][0], w_ih, w_hh, False)
 
 
 def rnn_pack(w_ih, w_hh, b_ih, b_hh, *, isa):
