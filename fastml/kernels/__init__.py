@@ -19,7 +19,8 @@ The contract of a kernel
   there is harmless), y and dx at padding are 0, h_n and c_n are the states after each sequence's own last step (the
   initial state where the length is 0).
 * A kernel with `reverse` runs each sequence from its own last element to its first. x, y, dy, dx are in the order of
-  time; saved arrays are in the order of processing: row s belongs to the s-th step taken, whichever element that is.
+  time; saved arrays are in the order of processing: row s belongs to the s-th step taken, whichever element that is
+  (`native` closes the gaps that unequal lengths leave: a tape is for the back end that made it).
   State sequences are (T+1, B, H), row 0 being the initial state, so that "before step s" and "after it" are rows s
   and s+1.
 * An output that is None is not wanted (the inference pass keeps nothing).

@@ -75,11 +75,12 @@ INLINE void FN(back_cell)(const FN(back) * f, const FN(back_at) * at, V sum, int
     const fm_pass *p = f->p;
     const intptr_t H = f->H, unit = j * L, left = H - unit, row = at->first + r, saved_row = at->chunk->saved_rows[row];
     const REAL *saved = (const REAL *)p->gates + saved_row * 4 * H + unit;
-    const REAL *cells = (const REAL *)p->cells + saved_row * H + unit;
+    const REAL *cells = (const REAL *)p->cells + unit;
     V dh = sum + FN(load_tail)((const REAL *)p->dy + at->chunk->time_rows[row] * H + unit, left);
     V i = FN(load_tail)(saved, left), forget = FN(load_tail)(saved + H, left);
     V g = FN(load_tail)(saved + 2 * H, left), o = FN(load_tail)(saved + 3 * H, left);
-    V c_before = FN(load_tail)(cells, left), tanh_c = FN(tanh)(FN(load_tail)(cells + p->B * H, left));
+    V c_before = FN(load_tail)(cells + at->chunk->cells_before[row] * H, left);
+    V tanh_c = FN(tanh)(FN(load_tail)(cells + (p->B + saved_row) * H, left));
     REAL *dcell = f->dc + r * f->ldh + unit;
     REAL *da = at->chunk->da + row * f->ldd + j * 4 * L;
     V one = vset1(1);

@@ -13,6 +13,7 @@ typedef struct fm_pass {
     intptr_t T, B, I, H;
     const intptr_t *lengths; /* (B) */
     const intptr_t *order;   /* (B) the batch by falling length: at every step the sequences still running come first */
+    const intptr_t *starts;  /* (T) of unequal lengths: how many rows the steps before save; NULL: B for each */
     int reverse;
     int option; /* gru: reset after; rnn: relu */
     int single; /* one step of so few sequences that its weights are used where they are, not packed */

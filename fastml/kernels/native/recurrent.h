@@ -42,9 +42,20 @@ INLINE intptr_t FN(running)(const fm_pass *p, const intptr_t *order, intptr_t st
     return n;
 }
 
-/* The place in time of step s of sequence b, as a row of x and y; and as a row of saved arrays. */
+/* The place in time of step s of sequence b, as a row of x and y. */
 INLINE intptr_t FN(time_row)(const fm_pass *p, intptr_t s, intptr_t b) {
     return (p->reverse ? p->lengths[b] - 1 - s : s) * p->B + b;
+}
+
+/* Where step s of a rank is kept for the backward pass. Rows of saved arrays lie close, in the order of processing: where
+ * lengths are unequal, what is behind them is never touched, and fresh memory costs by the page (5 % of a training pass
+ * over lengths of 100 to 1000). The state of the cell before step s is its state after step s - 1; before step 0, a row of
+ * its own in front. */
+INLINE intptr_t FN(saved_row)(const fm_pass *p, intptr_t s, intptr_t rank) {
+    return (p->starts ? p->starts[s] : s * p->B) + rank;
+}
+INLINE intptr_t FN(cells_before)(const fm_pass *p, intptr_t s, intptr_t rank) {
+    return s == 0 ? rank : p->B + FN(saved_row)(p, s - 1, rank);
 }
 
 INLINE void FN(copy_row)(REAL *to, const REAL *from, intptr_t n, intptr_t ld) {
@@ -261,13 +272,14 @@ static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, 
     fm_pass *p = f->p;
     const intptr_t H = p->H, I = p->I;
     const int leads = f->team == 1 || f->worker == 0;
+    const intptr_t first = order - p->order;
     for (intptr_t r = 0; r < n && leads; r++) {
         intptr_t b = order[r * step];
         FN(copy_row)(f->h[0] + r * f->ldh, (const REAL *)p->h0 + b * H, H, f->ldh);
         memset(f->h[1] + r * f->ldh, 0, f->ldh * sizeof(REAL));
         if (!p->c0) continue;
         FN(copy_row)(f->c + r * f->ldh, (const REAL *)p->c0 + b * H, H, f->ldh);
-        if (p->cells) memcpy((REAL *)p->cells + b * H, (const REAL *)p->c0 + b * H, H * sizeof(REAL));
+        if (p->cells) memcpy((REAL *)p->cells + (first + r * step) * H, (const REAL *)p->c0 + b * H, H * sizeof(REAL));
     }
     intptr_t running = FN(running)(p, order, step, n, 0);
     for (intptr_t r = running; r < n && leads; r++)
@@ -281,7 +293,7 @@ static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, 
             for (intptr_t r = 0; r < left; r++, rows++) {
                 intptr_t b = order[r * step], row = FN(time_row)(p, end, b);
                 f->time_rows[rows] = row;
-                f->saved_rows[rows] = end * p->B + b;
+                f->saved_rows[rows] = FN(saved_row)(p, end, first + r * step);
                 if (!p->ids) memcpy(f->xs + rows * f->ldx, (const REAL *)p->x + row * I, I * sizeof(REAL));
             }
         FN(project)(f, rows);
@@ -354,7 +366,7 @@ typedef struct {
     REAL *dah;         /* gradient of h's product: da itself, or gru's own */
     REAL *dn, *rh;     /* gru, reset before: the candidate's column alone, and the reset state it was multiplied with */
     REAL *hs, *xs;     /* the states before the steps, and the inputs */
-    intptr_t *time_rows, *saved_rows; /* in a team each worker has its own, all alike */
+    intptr_t *time_rows, *saved_rows, *cells_before; /* in a team each worker has its own, all alike */
 } FN(chunk);
 
 typedef struct {
@@ -418,7 +430,11 @@ static size_t FN(backward_scratch)(fm_pass *p, intptr_t worker, intptr_t workers
         for (intptr_t w = 0; w < lists; w++) {
             intptr_t *time_rows = fm_take(&arena, rows * sizeof(intptr_t));
             intptr_t *saved_rows = fm_take(&arena, rows * sizeof(intptr_t));
-            if (w == 0 || w == worker) c->time_rows = time_rows, c->saved_rows = saved_rows;
+            intptr_t *cells_before = fm_take(&arena, rows * sizeof(intptr_t));
+            if (w > 0 && w != worker) continue;
+            c->time_rows = time_rows;
+            c->saved_rows = saved_rows;
+            c->cells_before = cells_before;
         }
     }
     /* of rows of da, or of columns beside a group of columns of da (outer) */
@@ -545,7 +561,8 @@ static void FN(back_rows)(const FN(back) * f, const FN(back_at) * at, const intp
     for (intptr_t r = at->rank + from * at->stride; r < at->rank + to * at->stride; r += at->stride) {
         intptr_t b = order[r], i = at->first + r, row = FN(time_row)(p, s, b);
         at->chunk->time_rows[i] = row;
-        at->chunk->saved_rows[i] = s * p->B + b;
+        at->chunk->saved_rows[i] = FN(saved_row)(p, s, order - p->order + r);
+        at->chunk->cells_before[i] = FN(cells_before)(p, s, order - p->order + r);
         const REAL *before = s == 0 ? (const REAL *)p->h0 + b * H
                                     : (const REAL *)p->y + (p->reverse ? row + p->B : row - p->B) * H;
         FN(copy_units)(at->chunk->hs + i * f->ldh, before, f->own, H);

@@ -20,6 +20,7 @@ cdef extern from "pass.h":
         const intptr_t *lengths
         const intptr_t *order
         int reverse, option, single, team
+        const intptr_t *starts
         const intptr_t *ids
         const void *x
         const void *h0
@@ -99,7 +100,7 @@ cdef class Pass:
     cdef fm_pass c
     cdef fm_kernel kernel
     cdef int rung
-    cdef object order, error
+    cdef object order, starts, error
     cdef tuple arrays  # the job owns what its pointers point to, should a call be left while a worker still runs
 
     def __cinit__(self, isa, *arrays):
@@ -124,6 +125,10 @@ cdef class Pass:
         self.c.I, self.c.H = w_ih.shape[1], w_hh.shape[1]
         ragged = len(lengths) > 1 and (lengths != lengths[0]).any()
         self.order = np.argsort(-lengths, kind="stable") if ragged else np.arange(len(lengths))
+        if ragged:
+            running = len(lengths) - np.cumsum(np.bincount(lengths, minlength=self.c.T + 1)[: self.c.T])
+            self.starts = np.cumsum(running) - running
+            self.c.starts = <const intptr_t *>data(self.starts)
         self.c.lengths = <const intptr_t *>data(lengths)
         self.c.order = <const intptr_t *>data(self.order)
         self.c.reverse, self.c.option = reverse, option
