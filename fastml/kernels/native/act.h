@@ -9,6 +9,8 @@
  * Accuracy, pinned by tests/test_activations.py: a few units in the last place, everywhere, on rungs with fused
  * multiply-add; without it (baseline) the reduction loses |x| / 2 units of a small sigmoid. |tanh| <= 1 and sigmoid >= 0
  * hold by construction: m + 2 rounds to no less than |m|.
+ * Tried: two gates by one division, 1 / (d e) and two multiplications, so that an LSTM's cell has 3 divisions in place of 5:
+ * 0.96 to 1.00 of the speed over eight shapes (Zen 5), as the chain gets longer.
  * NaN comes through: it is the second operand of vmin / vmax, and 2^n multiplies (adding n to the exponent bits would
  * turn some NaN payloads into numbers).
  */
