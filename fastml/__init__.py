@@ -10,7 +10,7 @@
 from . import backend
 from .backend import active, available, show, use
 from .gru import gru_backward, gru_forward, gru_pack
-from .layers import GRU, LSTM, RNN
+from .layers import GRU, LSTM, RNN, LayerTape
 from .lstm import lstm_backward, lstm_forward, lstm_pack
 from .onehot import OneHot
 from .rnn import rnn_backward, rnn_forward, rnn_pack
@@ -25,6 +25,7 @@ __all__ = [
     "LSTM",
     "RNN",
     "Gradients",
+    "LayerTape",
     "OneHot",
     "Packed",
     "PackedLayer",

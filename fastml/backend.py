@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
     backend: str
     isa: str | None
-    function: Callable[..., None]
+    function: Callable[..., None] | None  # None on a tape, which only remembers where it was made
 
 
 # ------------------------------------------------------------------------------------------------------ back ends
@@ -134,6 +134,8 @@ def find(kernel: str, like: Cell | None = None) -> Cell:
     ------
     NotImplementedError
         The chosen back end does not have it; names the kernel and the reason.
+    RuntimeError
+        `like` comes from another machine, and its rung cannot run here.
     """
     chosen = like.backend if like else active()
     for backend in (chosen,) if chosen else BACKENDS:
@@ -144,7 +146,7 @@ def find(kernel: str, like: Cell | None = None) -> Cell:
                 return Cell(backend, None, partial(_with_blas_limit, function))
             if backend == "jit":
                 return Cell(backend, None, function)
-            rung = like.isa if like else active_isa()
+            rung = _checked_isa(like.isa, "tape") if like else active_isa()
             return Cell(backend, rung, partial(function, isa=rung))
     where = f"the {chosen} back end" if chosen else "any back end"
     raise NotImplementedError(f"{kernel} is not in {where}: {reason}")

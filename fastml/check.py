@@ -160,8 +160,8 @@ def recurrent(
     family: str, x: Any, states: dict[str, Any], w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any, lengths: Any
 ) -> SimpleNamespace:
     """The checked arguments of one layer in one direction: arrays by name, of a `OneHot` its indices, absent states and
-    biases as zeros, sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), and `given`, the names of
-    the optional arguments that were there.
+    biases as zeros, sizes as T, B, I, H, the dtype, `packed` (w_ih, if that is what it is), `given`, the names of the
+    optional arguments that were there, and `sources`, the arguments as they were given.
     """
     from .tape import Packed
 
@@ -186,6 +186,7 @@ def recurrent(
     a.lengths = lengths_of(lengths, a.T, a.B)
     if a.x.ndim == 2:
         a.x = indices_of(a.x, a.I, a.lengths)
+    a.sources = {"x": x, **states, "w_ih": w_ih, "w_hh": w_hh, "b_ih": b_ih, "b_hh": b_hh, "lengths": lengths}
     return a
 
 
@@ -238,8 +239,9 @@ def output(out: Any, a: SimpleNamespace) -> np.ndarray | None:
         raise ValueError(f"out: expected shape (T, B, H) = {wanted}, got {out.shape}")
     if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
         raise ValueError("out: expected a C-contiguous, aligned, writeable array")
-    for name, array in vars(a).items():  # all contiguous, so that their bounds say it
-        if isinstance(array, np.ndarray) and np.may_share_memory(out, array):
+    # Of a strided argument, a is a copy: what must not be written is the argument itself, all that its bounds enclose.
+    for name, array in [*vars(a).items(), *a.sources.items()]:
+        if hasattr(array, "__array__") and np.may_share_memory(out, array):
             raise ValueError(f"out: expected an array that overlaps no other argument, got one that overlaps {name}")
     return out
 

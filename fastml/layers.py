@@ -220,8 +220,9 @@ class _Layer(Generic[State]):
             between them again, one at a time. "auto" takes the number of steps at which states and segment together
             are smallest, about √T of them, but no fewer than pay for what a segment costs. None keeps all.
         max_memory : int or None
-            Bytes that the two passes may take beyond x, y and the gradients. The longest segments that fit are taken,
-            or no checkpoints at all if that fits; None as `checkpoint` says.
+            Bytes that the two passes may take beyond x, y and the gradients, as `memory` estimates them: computed for
+            `native`, and within about a tenth. The longest segments that fit are taken, and no checkpoints at all where
+            everything fits, also with checkpoint="auto"; None as `checkpoint` says.
 
         Returns
         -------
@@ -456,6 +457,8 @@ class _Layer(Generic[State]):
         found = time_first(given, axes, copy=False)
         T, B = found.shape[:2]
         lengths = check.lengths_of(lengths, T, B)
+        if one_hot:  # here, where it is the whole of x: in segments, those before a wrong index would be run
+            check.indices_of(found, self.input_size, lengths, "input_size")
         # Zeros rather than None: a cell gives no gradient of a state that it was not given.
         states = [
             np.zeros((L * D, B, H), self.dtype) if part is None else part
@@ -756,6 +759,10 @@ def _replace(path: str, data: bytes) -> None:
 # ---------------------------------------------------------------------------------------------------------- the layers
 
 
+def _rnn_pack(*weights: Array | None, nonlinearity: str) -> Packed:
+    return rnn_pack(*weights)  # which serve every nonlinearity
+
+
 class RNN(_Layer[Array]):
     """Elman's recurrent network: layers stacked, in one direction or both.
 
@@ -823,7 +830,7 @@ class RNN(_Layer[Array]):
 
     _gates, _options = 1, {"nonlinearity": "tanh"}
     _cell_forward, _cell_backward = staticmethod(rnn_forward), staticmethod(rnn_backward)
-    _cell_pack = staticmethod(lambda *weights, nonlinearity: rnn_pack(*weights))  # packed, it serves both
+    _cell_pack = staticmethod(_rnn_pack)
 
     def __init__(
         self,

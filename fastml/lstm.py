@@ -52,7 +52,8 @@ def lstm_forward(
     keep : bool
         Keep what `lstm_backward` needs; False keeps nothing but the outputs.
     out : array of shape (T, B, H) or None
-        Where y is written, C-contiguous and of the same dtype; it overlaps no other argument. None for a new array.
+        Where y is written, C-contiguous and of the same dtype; it overlaps no other argument. With `keep` the tape
+        refers to it; a call that fails on the way leaves it half-written. None for a new array.
 
     Returns
     -------

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from .backend import active_isa
-from .stack import wave
-from .threads import TEAM, get_num_threads
+from .stack import at_once, wave
+from .threads import get_num_threads, team
 
 __all__ = ["Memory"]
 
@@ -59,7 +59,7 @@ class Memory:
         if self.D == 2:
             return 4 * self._rows(T) * self.H
         block = self._block(T)
-        if block < T and get_num_threads() > self.B:
+        if block < T and self._at_once(self.L) > 1:
             return self._rows(T) * self.H + 2 * (self.L - 1) * self._rows(block) * self.H + 2 * self._weights()
         return min(self.L, 2) * self._rows(T) * self.H
 
@@ -145,7 +145,7 @@ class Memory:
     def _block(self, T: int) -> int:
         """Steps of a wavefront's block; T where there is none."""
         T = min(T, self.T)
-        if GATES[self.family] * self.H * self.H * self.itemsize >= TEAM:
+        if team(self.H, self._recurrent(), self.H) > 1:
             return max(1, T)
         work = 2.0 * sum(self._cell(layer) - 2 * GATES[self.family] * self.H for layer in range(self.L))
         return wave(T, self.B, self.L if self.D == 1 else 1, work)
@@ -164,10 +164,14 @@ class Memory:
 
     def _beside(self, of_layer: Callable[[int], int], layer: int | None = None) -> int:
         """Of the directions, or the layers of a wavefront, that run at the same time; of the layer that takes most."""
-        together = 1
-        if get_num_threads() > self.B and (self.D == 2 or self._block(self.T) < self.T):
-            together = min(self.D if self.D == 2 else self.L, get_num_threads())
+        together = self._at_once(self.D if self.D == 2 else self.L if self._block(self.T) < self.T else 1)
         return together * (max(map(of_layer, range(self.L))) if layer is None else of_layer(layer))
+
+    def _at_once(self, side: int) -> int:
+        return at_once(side, self.B, self.H, self._recurrent())
+
+    def _recurrent(self) -> int:
+        return self._bytes(GATES[self.family] * self.H * self.H)
 
     def _lanes(self) -> int:
         return VECTOR.get(active_isa() or "", 16) // self.itemsize

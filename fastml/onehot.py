@@ -37,9 +37,11 @@ class OneHot:
     Notes
     -----
     Cost: 2·I·G·H floating-point operations less for each step of each sequence in the forward pass and 4·I·G·H less in
-    the backward pass than with the one-hot array. Memory: that of the indices, and a copy of the columns of the input
-    weights that occur. Results are those of the one-hot array: y and the states bitwise in `native` (the AMX rung
-    apart) and `jit`, the gradients to rounding; but an infinite or NaN weight counts in its own column alone.
+    the backward pass than with the one-hot array. Memory: that of the indices, and a copy of columns of the input
+    weights: in `jit` of those that occur, in `native` of all, or of none where T·B < I/4. The backward pass takes one
+    array more of the size of w_ih's gradient. Results are those of the one-hot array: y and the states bitwise in
+    `native` (the AMX rung apart) and `jit`, the gradients to rounding; but an infinite or NaN weight counts in its own
+    column alone.
 
     Examples
     --------

@@ -36,6 +36,7 @@ __all__ = [
     "Stack",
     "Strand",
     "as_given",
+    "at_once",
     "contiguous",
     "steps_of",
     "time_first",
@@ -189,9 +190,12 @@ class Strand:
         threads was faster (4 layers of LSTM, T = 1000, B = 1, H = 256, training: 48 ms, 70 as a wavefront).
         """
         served = self.backend()
-        if served == "reference" or (served == "native" and self.matrices()[0][1].nbytes >= threads.TEAM):
+        w_hh = self.matrices()[0][1]
+        H = w_hh.shape[1]
+        if served == "reference" or (served == "native" and threads.team(H, w_hh.nbytes, H) > 1):
             return ((0, T),)
-        if not keep and threads.get_num_threads() <= B:  # only sums of weights' gradients depend on the blocks
+        # Only sums of weights' gradients depend on the blocks.
+        if not keep and self.at_once(len(self.weights), B) == 1:
             return ((0, T),)
         return cut(T, wave(T, B, len(self.weights), self.work()))
 
@@ -199,6 +203,11 @@ class Strand:
         """That serves it now."""
         weights = self.weights[0]
         return (weights[0].cell if len(weights) == 1 else find(self.kernel)).backend
+
+    def at_once(self, side: int, B: int) -> int:
+        """How many of `side` such strands, or of its cells, run at a time."""
+        w_hh = self.matrices()[0][1]
+        return at_once(side, B, w_hh.shape[1], w_hh.nbytes if self.backend() == "native" else 0)
 
     def _wave(self, task: Callable[[int, int], None], cells: range, blocks: range, B: int) -> None:
         """`task(i, s)` for all cells i and blocks s, after (the cell before i, s) and (i, the block before s).
@@ -216,7 +225,7 @@ class Strand:
         threads.together(
             [lambda pair=pair: task(*pair) for pair in pairs],
             [[number[pair] for pair in those if pair in number] for those in before],
-            len(cells) if threads.get_num_threads() > B else 1,
+            self.at_once(len(cells), B),
         )
 
     def _drop(self, x: Array, cell: int, start: int, *, out: Array | None) -> Array:
@@ -292,11 +301,11 @@ class Stack:
         """
         T, B, H = steps_of(x), len(lengths), states[0][0].shape[1]
         dtype = states[0][0].dtype
-        carried = _Cursor(states)
+        carried = iter(states)
         finals: list[States] = []
         tapes: list[list[Any]] = []
         for number, level in enumerate(self.levels):
-            own = [carried.take(len(strand.weights)) for strand in level]
+            own = [list(islice(carried, len(strand.weights))) for strand in level]
             whole = np.empty((T, B, len(level) * H), dtype) if keep and steps else None
             results: list[Any] = [None] * len(level)
 
@@ -323,8 +332,8 @@ class Stack:
         self, tapes: Sequence[Sequence[Any]], dy: Array | None, dstates: Sequence[States], start: int = 0
     ) -> tuple[Array | None, list[States], list[Sums]]:
         """dx, and the gradients of each cell's initial states and of its weights, in the order of `run`."""
-        carried = _Cursor(dstates)
-        own = [[carried.take(len(strand.weights)) for strand in level] for level in self.levels]
+        carried = iter(dstates)
+        own = [[list(islice(carried, len(strand.weights))) for strand in level] for level in self.levels]
         dinitial: list[Any] = [[None] * len(level) for level in self.levels]
         sums: list[Any] = [[[[None] * 4 for _ in strand.weights] for strand in level] for level in self.levels]
         for number in reversed(range(len(self.levels))):
@@ -352,23 +361,13 @@ class Stack:
 
 
 def _side_by_side(task: Callable[[int], None], level: Sequence[Strand], T: int, B: int) -> None:
-    """`task(d)` for the level's strands, at the same time where the batch alone cannot fill the threads."""
+    """`task(d)` for the level's strands, at the same time where that pays."""
     if len(level) == 1:
         task(0)
         return
-    pays = threads.get_num_threads() > B and T * B * level[0].work() >= WORTH
-    pays = pays and level[0].backend() != "reference"  # whose BLAS has threads of its own
-    threads.together([lambda d=d: task(d) for d in range(len(level))], [[]] * len(level), len(level) if pays else 1)
-
-
-class _Cursor:
-    """A sequence, taken in pieces."""
-
-    def __init__(self, items: Sequence[Any]) -> None:
-        self.items = iter(items)
-
-    def take(self, n: int) -> list[Any]:
-        return list(islice(self.items, n))
+    pays = T * B * level[0].work() >= WORTH and level[0].backend() != "reference"  # whose BLAS has threads of its own
+    most = level[0].at_once(len(level), B) if pays else 1
+    threads.together([lambda d=d: task(d) for d in range(len(level))], [[]] * len(level), most)
 
 
 def _dx(c: Checkpoints, zero: bool) -> Array | None:
@@ -385,6 +384,16 @@ def _add(sums: Sums, parts: Sequence[Array | None]) -> None:
     for total, found in zip(sums, parts, strict=True):
         if total is not None:
             total += found
+
+
+def at_once(side: int, B: int, H: int, nbytes: int) -> int:
+    """How many of `side` passes run at a time, each by one worker: all that there are threads for, if these are more
+    threads than each pass by itself has sequences for, and no fewer than `native`'s team would have for its H units and
+    `nbytes` of recurrent weights (0 for other back ends); or else 1.
+    """
+    n = threads.get_num_threads()
+    most = min(n, side)
+    return most if most > min(n, B) and most >= threads.team(H, nbytes, n) else 1
 
 
 def wave(T: int, B: int, cells: int, work: float) -> int:

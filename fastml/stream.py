@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import backend, check
+from .onehot import OneHot
 from .stack import Strand, as_given
 from .tape import Packed
 
@@ -17,12 +18,14 @@ __all__ = ["PackedLayer", "Stream"]
 
 Array = NDArray[Any]
 
+PREPARED = 2e7  # floating-point operations of a cell's step, at most: more are for the pool, and ask about Ctrl-C
+
 
 class PackedLayer:
     """A layer for inference, with its weights packed once for all calls. Made by `layer.packed()`.
 
     A snapshot: later changes of the layer's weights do not reach it. It runs on the back end and rung that were set
-    when it was made. Threads may share it.
+    when it was made; a copy, or what pickle makes elsewhere, on those that are set there. Threads may share it.
 
     Notes
     -----
@@ -57,20 +60,12 @@ class PackedLayer:
 class Stream:
     """A layer that reads one step at a time and carries its state. Made by `layer.stream()`.
 
-    Parameters
-    ----------
-    layer
-        With one direction; its weights are packed once, a snapshot.
-    batch : int
-        B, how many sequences run side by side.
-    state : as for a call of the layer, or None
-        What they start from; None for zeros.
-
     Notes
     -----
     y and state are bitwise those of the layer on the whole sequence, where the cell promises that for a sequence cut
     and carried on (`native`); elsewhere to rounding. A step that fails, or that Ctrl-C leaves, changes no state. A
-    stream belongs to one thread at a time.
+    stream belongs to one thread at a time; a copy, or what pickle makes elsewhere, goes on from the same state by
+    itself.
 
     Examples
     --------
@@ -86,7 +81,7 @@ class Stream:
     def __init__(self, layer: "_Layer[Any]", stack: Any, batch: int, state: Any) -> None:
         if layer.bidirectional:
             raise ValueError("bidirectional: expected False for a stream, as the reverse direction starts at the end")
-        self._layer, (self._strand,) = layer, stack.levels[0]
+        self._layer, self._stack, (self._strand,) = layer, stack, stack.levels[0]
         B, L, H = check.integer("batch", batch, 1), layer.num_layers, layer.hidden_size
         self._x = np.zeros((1, B, layer.input_size), layer.dtype)
         ys = [np.zeros((1, B, H), layer.dtype) for _ in range(L)]
@@ -95,12 +90,12 @@ class Stream:
         self._now = 0
         # _cells[now] takes the step from _states[now] to the other.
         self._cells = [
-            [
-                prepared(self._strand, i, self._x if i == 0 else ys[i - 1], *self._of_cell(i, now), ys[i])
-                for i in range(L)
-            ]
-            for now in range(2)
+            [self._prepared(i, self._x if i == 0 else ys[i - 1], ys[i], now) for i in range(L)] for now in range(2)
         ]
+        # The same for the lowest cell where it reads indices; made for the first that come.
+        self._indices = np.zeros((1, B), np.intp)
+        self._looking_up: list[Callable[[], None]] = []
+        self._lowest_y = ys[0]
         self._shape, self._dtype = self._x.shape[1:], layer.dtype
         self._y = ys[-1][0]
         self._shown = self._y.view()
@@ -111,15 +106,22 @@ class Stream:
         before, after = self._states[now], self._states[1 - now]
         return tuple(s[i] for s in before), tuple(s[i] for s in after)
 
-    def step(self, x: ArrayLike, *, out: Array | None = None) -> Array:
+    def _prepared(self, i: int, x: Array, y: Array, now: int) -> Callable[[], None]:
+        return prepared(self._strand, i, x, *self._of_cell(i, now), y)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Its cells hold the addresses of its arrays: a copy makes its own.
+        return Stream, (self._layer, self._stack, self._shape[0], self.state)
+
+    def step(self, x: ArrayLike | OneHot, *, out: Array | None = None) -> Array:
         """Read the next step of each sequence.
 
         Parameters
         ----------
-        x : array of shape (B, I)
-            Of the layer's dtype; lists and integer arrays are cast to it.
+        x : array of shape (B, I), or OneHot of shape (B,)
+            Of the layer's dtype; lists and integer arrays are cast to it. Or the indices of one-hot inputs.
         out : array of shape (B, H) or None
-            Where y is written.
+            Where y is written, of the layer's dtype; it may be strided, and it may be x.
 
         Returns
         -------
@@ -130,27 +132,43 @@ class Stream:
         Raises
         ------
         TypeError, ValueError
-            x or out are of another dtype or shape.
+            x or out are of another dtype or shape, an index is out of its range, or out is read-only.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> stream = fastml.GRU(64, 4, seed=0).stream(batch=2)
+        >>> stream.step(fastml.OneHot([5, 63])).shape
+        (2, 4)
         """
-        if type(x) is not np.ndarray or x.dtype != self._dtype or x.shape != self._shape:
-            x = self._checked(x)
+        cells = self._cells[self._now]
+        if isinstance(x, OneHot):
+            self._indices[0] = self._checked_indices(x)
+            cells = self._cells_by_index()
+        else:
+            if type(x) is not np.ndarray or x.dtype != self._dtype or x.shape != self._shape:
+                x = self._checked(x)
+            self._x[0] = x
         if out is not None:
             self._check_out(out)
-        self._x[0] = x
-        for cell in self._cells[self._now]:
+        for cell in cells:
             cell()
-        self._now = 1 - self._now
-        if out is None:
-            return self._shown
-        out[...] = self._y
-        return out
+        if out is not None:
+            out[...] = self._y
+        self._now = 1 - self._now  # the last thing that can fail lies behind
+        return self._shown if out is None else out
+
+    def _cells_by_index(self) -> list[Callable[[], None]]:
+        if not self._looking_up:
+            self._looking_up = [self._prepared(0, self._indices, self._lowest_y, now) for now in range(2)]
+        return [self._looking_up[self._now], *self._cells[self._now][1:]]
 
     def steps(self, x: ArrayLike) -> Array:
         """Read the next T steps of each sequence.
 
         Parameters
         ----------
-        x : array of shape (T, B, I), or (B, T, I) with batch_first
+        x : array of shape (T, B, I), or (B, T, I) with batch_first; or OneHot
 
         Returns
         -------
@@ -190,6 +208,11 @@ class Stream:
         check.shape("x", found, "B I", {"B": (B, "batch"), "I": (I, "input_size")})
         return found
 
+    def _checked_indices(self, x: OneHot) -> Array:
+        B, I = self._shape
+        check.shape("x", x.indices, "B", {"B": (B, "batch")})
+        return check.indices_of(x.indices[None], I, np.ones(B, np.intp), "input_size")[0]
+
     def _check_out(self, out: Any) -> None:
         shape = self._y.shape
         if not isinstance(out, np.ndarray):
@@ -198,6 +221,8 @@ class Stream:
             raise TypeError(f"out: expected {self._dtype} as the layer, got {out.dtype}")
         if out.shape != shape:
             raise ValueError(f"out: expected shape (B, H) = {shape}, got {out.shape}")
+        if not out.flags.writeable:
+            raise ValueError("out: expected a writeable array")
 
     def __repr__(self) -> str:
         return f"Stream({self._layer!r} by {self._strand.weights[0][0].cell.backend}, B={self._shape[0]})"
@@ -206,18 +231,21 @@ class Stream:
 def prepared(
     strand: Strand, i: int, x: Array, before: tuple[Array, ...], after: tuple[Array, ...], y: Array
 ) -> Callable[[], None]:
-    """One step of cell `i`, as a call without arguments: from x (1, B, I) and the states (B, H) `before` it, to y
-    (1, B, H) and the states `after` it. The arrays are the same for every call.
+    """One step of cell `i`, as a call without arguments: from x (1, B, I), or indices (1, B), and the states (B, H)
+    `before` it, to y (1, B, H) and the states `after` it. The arrays are the same for every call.
     """
     (packed,) = strand.weights[i]
+    arrays = _arrays(packed)
     options = [value == "relu" if name == "nonlinearity" else value for name, value in strand.options.items()]
-    step = backend.stream(packed.cell, packed.kernel, x, *before, *_arrays(packed), *options, y, *after)
-    if step is not None:
-        return step
+    if 2.0 * x.shape[1] * (arrays[0].size + arrays[1].size) <= PREPARED:
+        step = backend.stream(packed.cell, packed.kernel, x, *before, *arrays, *options, y, *after)
+        if step is not None:
+            return step
     lengths = np.ones(x.shape[1], np.intp)
 
     def step() -> None:
-        _, *final, _ = strand.forward(x, *before, packed, lengths=lengths, keep=False, out=y, **strand.options)
+        given = OneHot(x) if x.ndim == 2 else x
+        _, *final, _ = strand.forward(given, *before, packed, lengths=lengths, keep=False, out=y, **strand.options)
         for to, state in zip(after, final, strict=True):
             to[...] = state
 

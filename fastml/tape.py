@@ -20,7 +20,8 @@ class Tape:
     """Everything that the backward pass of one forward pass needs. Read-only, and may be used any number of times.
 
     It refers to x, y and the weights without copying them: change them after the backward pass, not before (this
-    cannot be checked for free). `cell` remembers which back end and rung made it; the same ones serve the backward.
+    cannot be checked for free). `cell` remembers which back end and rung made it; the same ones serve the backward. A
+    copy, or what pickle makes elsewhere, remembers them too.
     """
 
     kernel: str
@@ -38,13 +39,18 @@ class Packed:
     """The weights of one layer in one direction, in the form that its back end's forward pass computes with.
 
     Made by `lstm_pack` and its like; takes the place of the weights in `lstm_forward` and its like, which then runs on
-    the back end and rung that it was packed for. A snapshot: later changes of the weights do not reach it.
+    the back end and rung that it was packed for. A snapshot: later changes of the weights do not reach it. A copy, or
+    what pickle makes elsewhere, is packed anew for the back end and rung that are set there.
     """
 
     kernel: str
     cell: Cell  # its function has the packed weights bound
     arrays: dict[str, Any]  # weights, biases, and the cell's option
     given: frozenset[str]  # the biases that there were
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What native packs is aligned by its address and laid out for one rung: as bytes it is good for nothing.
+        return _packed, (self.kernel, self.arrays, self.given)
 
     def __repr__(self) -> str:
         I, H = self.arrays["w_ih"].shape[1], self.arrays["w_hh"].shape[1]
@@ -54,7 +60,11 @@ class Packed:
 def pack(kernel: str, a: SimpleNamespace, **option: bool) -> Packed:
     """The checked weights `a` (`check.weights`), copied and packed for the forward pass `kernel`."""
     arrays = {name: getattr(a, name).copy() for name in ("w_ih", "w_hh", "b_ih", "b_hh")} | option
-    return Packed(kernel, packed_cell(kernel, *arrays.values()), arrays, a.given)
+    return _packed(kernel, arrays, a.given)
+
+
+def _packed(kernel: str, arrays: dict[str, Any], given: frozenset[str]) -> Packed:
+    return Packed(kernel, packed_cell(kernel, *arrays.values()), arrays, given)
 
 
 def forward(
@@ -75,7 +85,7 @@ def forward(
         return outputs, None
     after = KERNELS[kernel.replace("forward", "backward")].inputs
     arrays = {name: outputs[name] if name in outputs else getattr(a, name) for name in after if name not in UPSTREAM}
-    return outputs, Tape(kernel, cell, a.given, arrays)
+    return outputs, Tape(kernel, cell._replace(function=None), a.given, arrays)
 
 
 class Gradients(SimpleNamespace):

@@ -83,7 +83,7 @@ def tbptt(
         ``grads.weights`` are that chunk's term of the sum above, ``grads.x`` has the steps of its window, and
         ``grads.state`` belongs to the state before the window. None adds all of them up.
     x_gradient : bool
-        Give the gradient of x as well; it is as large as x.
+        Give the gradient of x as well; it is as large as x. Not beside `update`, whose ``grads`` have it anyway.
 
     Returns
     -------
@@ -133,9 +133,12 @@ def tbptt(
     if k2 < k1:
         raise ValueError(f"k2: expected at least k1 = {k1}, got {k2}")
     x_gradient = check.flag("x_gradient", x_gradient)
+    if x_gradient and update is not None:
+        raise ValueError("x_gradient: expected False beside update, which is given .x chunk by chunk")
     dropout_seed = layer._drawn(training, dropout_seed)
     x, states, lengths, axes = layer._checked(x, state, lengths)
-    T, total, loss = steps_of(x), _Sums(layer, x, (0, steps_of(x)), states, x_gradient), None
+    T, loss = steps_of(x), None
+    total = _Sums(layer, x, (0, T), states, x_gradient) if update is None else None
     start = 0  # of the window; `states` are those before it
     for t0 in range(0, T, k1):
         t1 = min(t0 + k1, T)
@@ -157,7 +160,7 @@ def tbptt(
         if dy_chunk is not None:
             dy[t0 - start :] = dy_chunk
 
-        chunk = total if update is None else _Sums(layer, x, (start, t1), states, True)
+        chunk = total or _Sums(layer, x, (start, t1), states, True)
         upstream = [(None,) * len(cell) for cell in states]
         while runs:
             span, _, tape = runs.pop()
@@ -168,7 +171,7 @@ def tbptt(
         if update is not None:
             update(chunk.gradients(axes))
         start, states = following, at[following]
-    return Truncated(loss, layer._pack(states, axes), total.gradients(axes) if update is None else None)
+    return Truncated(loss, layer._pack(states, axes), total and total.gradients(axes))
 
 
 class _Sums:

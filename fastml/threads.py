@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-__all__ = ["TEAM", "Job", "blas_limit", "get_num_threads", "run", "set_num_threads", "together", "usable_cpus"]
+__all__ = ["TEAM", "Job", "blas_limit", "get_num_threads", "run", "set_num_threads", "team", "together", "usable_cpus"]
 
 
 TEAM = 140_000
@@ -28,6 +28,13 @@ TEAM = 140_000
 at every step. Measured at B = 1, one thread's time over two's: GRU of 128 units (196 kB) 1.66, RNN of 192 (147 kB) 1.3,
 of 128 (65 kB) 0.5.
 """
+
+
+def team(H: int, nbytes: int, most: int) -> int:
+    """Of `most` workers, how many share out the `H` hidden units of a cell of `native`, its recurrent weights being of
+    `nbytes`; each has at least 64 of them. 1 where that does not pay.
+    """
+    return max(1, min(most, H // 64)) if nbytes >= TEAM else 1
 
 
 class Job(Protocol):
@@ -219,8 +226,8 @@ def together(tasks: Sequence[Callable[[], None]], after: Sequence[Sequence[int]]
 
     Where several workers share the tasks, the kernels in them run on their own worker alone; where the pool is taken,
     the tasks run one by one on the calling thread. Each runs in a copy of the caller's context (`fastml.use`, NumPy's
-    errstate). An exception in any task, or Ctrl-C here, stops the kernels of the others and is raised once they have
-    ended.
+    errstate). An exception in any task, or Ctrl-C here, stops the kernels of the others, which then begin no other one,
+    and is raised once they have ended.
 
     after : for each task the numbers of those that must have ended before it; all of them lower than its own.
     """
@@ -229,6 +236,10 @@ def together(tasks: Sequence[Callable[[], None]], after: Sequence[Sequence[int]]
     else:
         for task in tasks:
             task()
+
+
+class _Stopped(BaseException):
+    """Ends a task whose results nobody wants any more."""
 
 
 class _Tasks:
@@ -254,7 +265,10 @@ class _Tasks:
     def _work(self) -> None:
         _tasks.set(self)
         while (task := self.ready.get()) is not None and not self.stopped:
-            self.tasks[task]()
+            try:
+                self.tasks[task]()
+            except _Stopped:
+                break
             with self.guard:
                 self.left -= 1
                 for other in self.then[task]:
@@ -266,10 +280,10 @@ class _Tasks:
         self.ready.put(None)  # for the next worker
 
     def watch(self, job: Job) -> None:
-        """A worker begins a kernel, which `stop` shall reach."""
+        """A worker begins a kernel, which `stop` shall reach; after `stop` it does not."""
         self.running[threading.get_ident()] = job
         if self.stopped:
-            job.stop()
+            raise _Stopped
 
     def stop(self) -> None:
         self.stopped = True

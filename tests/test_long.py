@@ -3,6 +3,7 @@
 What runs in segments is compared with what runs whole: y bit for bit in `native`, gradients of inputs and states too.
 """
 
+import copy
 import importlib
 import re
 import signal
@@ -18,6 +19,8 @@ from test_layers import KINDS, OPTIONS, parts, random_problem, run
 
 import fastml
 from fastml import threads as pool
+
+tbptt = importlib.import_module("fastml.tbptt")  # as fastml.tbptt is the function
 
 TOLERANCE = {"float64": 1e-12, "float32": 5e-5}
 
@@ -83,7 +86,7 @@ def test_the_tape_of_checkpoints(cell):
     given = problem(layer, 11, 3)
     y, _, tape = layer.forward(given["x"], given["state"], checkpoint=4)
     assert repr(tape) == f"LayerTape({layer!r} by {cell[0]}, T=11, B=3, checkpoint=4)"
-    assert tape.checkpoint == 4 and tape.passes == ()
+    assert isinstance(tape, fastml.LayerTape) and tape.checkpoint == 4 and tape.passes == ()
     before = y.copy()
     want = layer.backward(tape, given["dy"], given["dstate"])
     with on(("reference", None)):
@@ -94,6 +97,8 @@ def test_the_tape_of_checkpoints(cell):
     np.testing.assert_array_equal(y, before)
     with pytest.raises(AttributeError):
         tape.checkpoint = 3
+    other, kept = copy.deepcopy((layer, tape))  # with its packed weights
+    np.testing.assert_array_equal(other.backward(kept, given["dy"], given["dstate"]).x, want.x)
 
 
 def test_one_hot_inputs(column):
@@ -327,6 +332,77 @@ def test_blocks_come_from_the_shape_alone(threads):
     if not fastml.available()["gru_forward"]["native"]:  # large weights: native shares out the units of each cell
         with fastml.use("native"):
             assert len(fastml.GRU(64, 128, 2).forward(x)[2].parts[0][0].spans) == 1
+            narrow = fastml.LSTM(64, 120, 2, dtype="float64")  # for a team of two: the wave has them
+            assert narrow.weights["weight_hh_l0"].nbytes > pool.TEAM
+            assert len(narrow.forward(x.astype("f8"))[2].parts[0][0].spans) > 1
+
+
+@pytest.mark.parametrize(
+    "n, side, B, H, nbytes, most",
+    [
+        (1, 2, 1, 64, 0, 1),
+        (2, 2, 1, 64, 0, 2),
+        (2, 2, 2, 64, 0, 1),  # the batch fills the threads
+        (4, 3, 2, 64, 0, 3),
+        (4, 3, 3, 64, 0, 1),
+        (16, 2, 8, 64, 0, 1),  # the batch has work for eight
+        (16, 2, 0, 64, 0, 2),
+        (2, 2, 1, 256, 10**6, 2),  # two directions without a barrier at each step, rather than a team of two
+        (8, 2, 1, 256, 10**6, 1),  # a team of four
+        (8, 2, 1, 256, 100_000, 2),  # no team
+        (8, 2, 1, 128, 10**6, 2),
+    ],
+)
+def test_what_runs_side_by_side(n, side, B, H, nbytes, most, threads):
+    from fastml.stack import at_once
+
+    threads(n)
+    assert at_once(side, B, H, nbytes) == most
+
+
+def test_a_team():
+    for H, nbytes, most, workers in (
+        (512, pool.TEAM, 3, 3), (512, pool.TEAM, 100, 8), (512, pool.TEAM - 1, 100, 1),
+        (127, 10**6, 8, 1), (128, 10**6, 8, 2), (20, 10**6, 8, 1), (512, 10**6, 1, 1),
+    ):  # fmt: skip
+        assert pool.team(H, nbytes, most) == workers
+
+
+def test_directions_leave_the_batch_its_workers(threads, monkeypatch):
+    """Memory too counts what is there at a time."""
+    if fastml.available()["gru_forward"]["native"]:
+        pytest.skip("the native back end is not built")
+    asked = []
+    real = pool.together
+    monkeypatch.setattr(pool, "together", lambda tasks, after, most: (asked.append(most), real(tasks, after, 1)))
+    threads(16)
+    with fastml.use("native"):
+        for B, H, most in ((8, 64, 1), (1, 64, 2), (1, 512, 1)):
+            layer, asked[:] = fastml.GRU(8, H, bidirectional=True), ()
+            x = np.zeros((400, B, 8), "f4")
+            y, _, tape = layer.forward(x)
+            layer.backward(tape, y)
+            assert asked == [most, most]
+            assert layer._memory(400, B, False)._at_once(2) == most
+
+
+def test_a_bad_index_is_found_before_anything_runs(column, monkeypatch):
+    layer = fastml.GRU(6, 5, 2, seed=0)
+    indices = np.zeros((20, 2), int)
+    indices[17, 1] = 6
+    calls = []
+    monkeypatch.setattr(layer, "_cell_forward", lambda *given, **options: calls.append(1), raising=False)
+    message = "x: expected 0 ≤ index < I = 6 (from input_size), got 6 at step 17 of sequence 1"
+    none = lambda y, t0, t1: calls.append(1)
+    for call in (
+        lambda x: layer(x),
+        lambda x: layer.forward(x, checkpoint=4),
+        lambda x: fastml.tbptt(layer, x, none, 3),
+        lambda x: layer.stream(2).steps(x),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            call(fastml.OneHot(indices))
+    assert not calls
 
 
 @pytest.mark.parametrize("options", [WAVE, BOTH], ids=["wave", "both directions"])
@@ -391,6 +467,7 @@ def test_an_exception_in_a_task(threads):
 
     class Kernel:
         def work(self, worker, workers):
+            at_work.wait()
             assert workers == 1 and stopped.wait(60)
 
         def stop(self):
@@ -401,10 +478,9 @@ def test_an_exception_in_a_task(threads):
         begun, stopped = [], threading.Event()
         at_work = threading.Barrier(2, timeout=60)
 
-        def long(n=n, begun=begun, at_work=at_work):
+        def long(n=n, begun=begun):
             begun.append("long")
             if n == 2:
-                at_work.wait()
                 pool.run(Kernel(), 5)
 
         def fails(n=n, at_work=at_work):
@@ -416,6 +492,39 @@ def test_an_exception_in_a_task(threads):
             pool.together([long, fails, lambda begun=begun: begun.append("behind")], [[], [], [1]], 2)
         assert begun == ["long"] and stopped.is_set() == (n == 2)
     pool.together([lambda: None] * 3, [[], [], []], 3)  # the pool is free again
+
+
+def test_a_stopped_task_begins_no_other_kernel(threads):
+    """The kernel at work is stopped, its task ends where it asks for the next; what is raised is the first error."""
+    threads(2)
+    began, told, ended = threading.Event(), threading.Event(), []
+
+    class Kernel:
+        def work(self, worker, workers):
+            began.set()
+            assert told.wait(60)
+
+        def stop(self):
+            told.set()
+
+    def long():
+        pool.run(Kernel(), 1)
+        ended.append("first")
+        pool.run(Kernel(), 1)
+        ended.append("second")
+
+    def fails():
+        assert began.wait(60)
+        raise ZeroDivisionError("of a task")
+
+    for tasks in ([long, fails], [fails, long]):
+        began.clear(), told.clear(), ended.clear()
+        with pytest.raises(ZeroDivisionError, match="of a task"):
+            pool.together(tasks, [[], []], 2)
+        assert ended == ["first"]
+    done = []
+    pool.together([partial(done.append, 1)] * 3, [[], [], []], 3)  # the pool is free again
+    assert done == [1, 1, 1]
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no POSIX signals")
@@ -558,7 +667,7 @@ def test_tbptt_by_hand():
         assert grads.weights["weight_hh_l0"][0, 0] == pytest.approx(want, rel=1e-12) and grads.x is None
 
 
-def test_tbptt_updates(column):
+def test_tbptt_updates(column, monkeypatch):
     """Each chunk with the weights as they are then, each window from the state that was carried to it."""
     layer, twin = (fastml.GRU(3, 5, dtype="float64", seed=0) for _ in range(2))
     given = problem(layer, 11, 2)
@@ -570,7 +679,11 @@ def test_tbptt_updates(column):
         for name, weight in layer.weights.items():
             weight -= 0.1 * grads.weights[name]
 
-    found = fastml.tbptt(layer, x, lambda y, t0, t1: dy[t0:t1], 3, 5, state=given["state"], update=update)
+    with monkeypatch.context() as patched:  # no totals, which nobody asks for
+        made, real = [], tbptt._Sums
+        patched.setattr(tbptt, "_Sums", lambda *given: made.append(given[2]) or real(*given))
+        found = fastml.tbptt(layer, x, lambda y, t0, t1: dy[t0:t1], 3, 5, state=given["state"], update=update)
+    assert made == [(0, 3), (1, 6), (4, 9), (6, 11)]
     assert found.grads is None and found.loss is None
     state, w = given["state"], 0
     for k, (t0, t1, after) in enumerate(((0, 3, 1), (3, 6, 4), (6, 9, 6), (9, 11, 11))):
@@ -619,6 +732,8 @@ def test_tbptt_errors():
         fastml.tbptt(none, x, none, 2)
     with pytest.raises(TypeError, match=r"^dy_fn: expected a function, got ndarray$"):
         fastml.tbptt(layer, x, x, 2)
+    with pytest.raises(ValueError, match=r"^x_gradient: expected False beside update, "):
+        fastml.tbptt(layer, x, none, 2, update=print, x_gradient=True)
     with pytest.raises(TypeError, match=r"^dy_fn's dy: expected float32 as the layer, got float64$"):
         fastml.tbptt(layer, x, lambda y, t0, t1: y.astype("f8"), 2)
     message = "dy_fn's dy: expected shape (T, B, H) with T = 2 (from the chunk), got (1, 2, 5)"

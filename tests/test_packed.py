@@ -1,5 +1,7 @@
 """Weights packed once for many calls, and y written into the caller's array: the same bits as without."""
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -7,6 +9,8 @@ import numpy as np
 import pytest
 from cells import CELLS, RUNGS, on, why_not
 from problems import WEIGHTS, bitwise, draw, pack, packed
+
+import fastml
 
 SIZES = (
     {},
@@ -112,6 +116,48 @@ def test_runs_where_it_was_packed(cell, variant):
             outputs, tape = same.forward()
             assert tape.cell[:2] == cell
             bitwise({**outputs, **same.backward(tape)}, want, f"{problem}, on {other}")
+
+
+COPIES = {"deepcopy": copy.deepcopy, "pickle": lambda made: pickle.loads(pickle.dumps(made))}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
+def test_copies(cell, variant, copied):
+    """Of weights and tapes, wherever in memory they come to lie."""
+    problem = draw(variant, T=4, B=3, I=9, H=21, dtype="float32")
+    weights, want, kept = pack(problem), problem.run(), []
+    tape = packed(problem, weights).forward()[1]
+    for size in range(1, 20):
+        kept += [copied(weights), copied(tape), np.zeros(16 * size, "u1")]  # whose places in memory differ
+        bitwise(packed(problem, kept[-3]).run(), want)
+        assert kept[-2].cell[:2] == cell
+        grads = problem.backward(kept[-2])
+        bitwise(grads, {name: want[name] for name in grads})
+
+
+def test_a_copy_is_packed_where_it_arrives(variant):
+    weights = pack(draw(variant))
+    for cell in CELLS:
+        if not why_not(cell):
+            with on(cell):
+                assert copy.deepcopy(weights).cell[:2] == cell
+    assert weights.cell[:2] != ("reference", None)
+
+
+def test_a_tape_from_another_machine(monkeypatch):
+    """Its rung may be one that cannot run here."""
+    if why_not(("native", None)):
+        pytest.skip("the native back end is not built")
+    problem = draw("lstm")
+    with fastml.use("native"):
+        tape = problem.forward()[1]
+    monkeypatch.setattr(fastml.backend, "rungs", lambda: ("none of them",))
+    with pytest.raises(RuntimeError, match=f"^tape: the rung '{tape.cell.isa}' cannot run here: this CPU has none of"):
+        problem.backward(tape)
+
+
+def test_a_tape_holds_no_packed_weights(cell, variant):
+    assert packed(draw(variant)).forward()[1].cell.function is None
 
 
 def test_any_layout(cell, variant):
@@ -273,6 +319,17 @@ def test_out_that_overlaps(variant):
                 with pytest.raises(ValueError, match=message):
                     having_out(problem.having(**{name: view}), out.reshape(T, B, H)).forward()
                 assert (memory == before).all()
+    for name, array in problem.inputs.items():  # strided, so that the pass reads a copy
+        memory = np.zeros(max(T * B * H, 2 * array.size))
+        reverse = memory[: array.size].reshape(array.shape)[::-1]
+        wide = memory[: 2 * array.size].reshape(*array.shape, 2)[..., 0]
+        for view in (reverse, wide):
+            view[...] = array
+            before = memory.copy()
+            message = f"^out: expected an array that overlaps no other argument, got one that overlaps {name}$"
+            with pytest.raises(ValueError, match=message):
+                having_out(problem.having(**{name: view}), memory[: T * B * H].reshape(T, B, H)).forward()
+            assert (memory == before).all()
     memory = np.zeros(2 * T * B * H)  # beside each other they are welcome
     x, out = memory[: T * B * H].reshape(T, B, H), memory[T * B * H :].reshape(T, B, H)
     x[...] = problem.inputs["x"]
