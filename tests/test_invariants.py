@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from problems import BATCHED, PER_SEQUENCE, bitwise, check, draw
 
+import fastml
+
 # Batches on both sides of every tile, times across the chunks of the backward pass, one problem that is large enough
 # for every worker to get a share.
 SHAPES = (
@@ -74,7 +76,7 @@ def test_any_team(cell, variant, dtype, threads, monkeypatch):
         problem = draw(variant, **sizes, dtype=dtype, lengths=k % 2 == 0, reverse=k % 3 == 0)
         threads(1)
         want = problem.run()
-        monkeypatch.setattr(family, "TEAM", 0)
+        monkeypatch.setattr(fastml.threads, "TEAM", 0)
         for n in (2, 3, 5):
             threads(n)
             monkeypatch.setattr(family, "REST", -1.0)  # a team that gave up is tried again at once

@@ -7,7 +7,7 @@ from time import monotonic
 import numpy as np
 
 from fastml.kernels.native.isa import NAMES
-from fastml.threads import TEAM, get_num_threads, run
+from fastml.threads import get_num_threads, run, team
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
@@ -157,11 +157,11 @@ cdef class Pass:
         flops = 2.0 * self.c.T * self.c.B * (w_ih.size + w_hh.size)
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
         cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
-        cdef intptr_t team = min(self.c.H // 64, most)
+        cdef intptr_t members = team(self.c.H, w_hh.nbytes, most)
         global rested
         self.c.single = forward and packed is None and self.c.T == 1 and self.c.B <= SINGLE
-        self.c.team = self.c.single or (self.c.B < team and w_hh.nbytes >= TEAM and monotonic() > rested)
-        most = max(1, team if self.c.team else min(self.c.B, most))
+        self.c.team = self.c.single or (self.c.B < members and monotonic() > rested)
+        most = max(1, members if self.c.team else min(self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
         if scratch.size < wanted + ALIGNMENT:
