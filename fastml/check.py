@@ -2,6 +2,7 @@
 
 import sys
 from functools import cache
+from operator import index
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,9 +45,12 @@ def flag(name: str, value: Any) -> bool:
 
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     expected = f"an integer of at least {least}" if most is None else f"an integer from {least} to {most}"
-    if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    value = value.__index__()
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        value = index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected {expected}, got {value!r}") from None
     if value < least or (most is not None and value > most):
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return value

@@ -220,9 +220,10 @@ class _Layer(Generic[State]):
             between them again, one at a time. "auto" takes the number of steps at which states and segment together
             are smallest, about √T of them, but no fewer than pay for what a segment costs. None keeps all.
         max_memory : int or None
-            Bytes that the two passes may take beyond x, y and the gradients, as `memory` estimates them: computed for
-            `native`, and within about a tenth. The longest segments that fit are taken, and no checkpoints at all where
-            everything fits, also with checkpoint="auto"; None as `checkpoint` says.
+            Bytes that the two passes may take beyond x, y and the gradients, in `native`: by the estimate of `memory`
+            and a tenth more (`jit` may take three times as much, `reference` more). The longest segments that fit are
+            taken, and no checkpoints at all where everything fits, also with checkpoint="auto"; None as `checkpoint`
+            says.
 
         Returns
         -------
@@ -265,8 +266,8 @@ class _Layer(Generic[State]):
         """
         dropout_seed = self._drawn(training, dropout_seed)
         x, states, lengths, axes = self._checked(x, state, lengths)
-        steps = self._steps(self._memory(steps_of(x), len(lengths), dropout_seed is not None), checkpoint, max_memory)
-        return self._forward(x, states, lengths, axes, dropout_seed, steps)
+        memory = self._memory(steps_of(x), len(lengths), dropout_seed is not None, isinstance(x, OneHot))
+        return self._forward(x, states, lengths, axes, dropout_seed, self._steps(memory, checkpoint, max_memory))
 
     def backward(self, tape: LayerTape, dy: ArrayLike | None = None, dstate: Any = None) -> Gradients:
         """Backpropagate through `forward`: the exact gradient of every input and weight.
@@ -342,7 +343,7 @@ class _Layer(Generic[State]):
         -------
         int
             The peak, to within about a tenth: of `native` with the number of threads and the rung that are set. `jit`
-            takes much the same; `reference`, which holds the products of all steps, several times as much.
+            takes up to three times as much; `reference`, which holds the products of all steps, several times.
 
         Raises
         ------
@@ -351,7 +352,8 @@ class _Layer(Generic[State]):
 
         Notes
         -----
-        x counts as C-contiguous and time-first, as otherwise it is copied; states as not given.
+        x counts as C-contiguous and time-first, as otherwise it is copied, and as numbers: a `OneHot` takes less.
+        States count as not given.
 
         Examples
         --------
@@ -490,24 +492,25 @@ class _Layer(Generic[State]):
             return None
         return secrets.randbits(64) if dropout_seed is None else dropout_seed
 
-    def _memory(self, T: int, B: int, dropout: bool) -> Memory:
+    def _memory(self, T: int, B: int, dropout: bool, one_hot: bool = False) -> Memory:
         return Memory(
             self._kind().lower(), self.input_size, self.hidden_size, self.num_layers, self._directions, T, B,
-            self.dtype.itemsize, dropout,
+            self.dtype.itemsize, dropout, one_hot, self.batch_first,
         )  # fmt: skip
 
     def _steps(self, memory: Memory, checkpoint: Any, max_memory: Any) -> int | None:
         """From one checkpoint to the next; None without them."""
-        if isinstance(checkpoint, str) and checkpoint != "auto":
+        auto = isinstance(checkpoint, str)
+        if auto and checkpoint != "auto":
             raise ValueError(f"checkpoint: expected a number of steps, 'auto' or None, got {checkpoint!r}")
-        if checkpoint is not None and checkpoint != "auto":
+        if checkpoint is not None and not auto:
             checkpoint = check.integer("checkpoint", checkpoint, 1)
         if max_memory is not None:
             max_memory = check.integer("max_memory", max_memory, 0)
             if isinstance(checkpoint, int):
                 raise ValueError(f"max_memory: expected None beside a number of steps, checkpoint={checkpoint}")
             return memory.within(max_memory)
-        return memory.auto() if checkpoint == "auto" else checkpoint
+        return memory.auto() if auto else checkpoint
 
     def _unpack(self, name: str, state: Any, axes: str, sizes: dict[str, tuple[int, str]]) -> list[Array | None]:
         """The state as (num_layers·directions, B, H) arrays, one for each of the cell's; None stays None."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from .backend import active_isa
+from .dropout import BLOCK
 from .stack import at_once, wave
 from .threads import get_num_threads, team
 
@@ -12,6 +13,7 @@ __all__ = ["Memory"]
 
 KEPT = {"rnn": 0, "gru": 4, "lstm": 5}  # numbers for each step and unit, beside y
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+OBJECT = 400  # bytes of a small array, beside its numbers
 ROWS = 1024  # of a segment at least, a row being one step of one sequence: of fewer, packing weights is over 2 %
 VECTOR = {"amx": 64, "avx512": 64, "avx2": 32}  # bytes; 16 on other rungs
 
@@ -29,6 +31,8 @@ class Memory:
     B: int
     itemsize: int
     dropout: bool
+    one_hot: bool = False  # x is indices: there is no dx
+    copied: bool = False  # batch first: x and dy are copied
 
     # --------------------------------------------------------------------------------------------------- whole passes
 
@@ -43,7 +47,7 @@ class Memory:
 
     def beyond_results(self, steps: int | None) -> int:
         """`training`, less y and the gradients of x, states and weights."""
-        results = self._rows() * (self.D * self.H + self.I) + self._weights() + self._states(1)
+        results = self._rows() * (self.D * self.H + self._read(0)) + self._weights() + self._states(1)
         return self.training(steps) - self._bytes(results)
 
     def _forward(self, steps: int | None) -> int:
@@ -73,23 +77,23 @@ class Memory:
         sums = self._weights(layer)
         if self.D == 1:
             scratch = self._beside(self._backward_scratch, layer)
-            d = T * ((self.H if layer < self.L - 1 else 0) + self._inputs(layer))
+            d = T * ((self.H if layer < self.L - 1 else 0) + self._read(layer))
             block = self._block(steps or self.T)
             if block < min(steps or self.T, self.T):
                 d, sums = (
-                    T * self.I + 2 * (self.L - 1) * self._rows(block) * self.H,
+                    T * self._read(0) + 2 * (self.L - 1) * self._rows(block) * self.H,
                     self._weights() + self._cell(layer),
                 )
             if steps is None:
                 return sums + d + scratch
             # Sums and the whole gradient of x are there from the start, and a segment's tapes beside them.
-            return self._weights() + self._cell(layer) + self._rows() * self.I + self._tapes(steps) + d + scratch
+            return self._weights() + self._cell(layer) + self._rows() * self._read(0) + self._tapes(steps) + d + scratch
         scratch = self._beside(self._backward_scratch, layer)
         above = self._rows() * 2 * self.H if layer < self.L - 1 else 0
         if steps is None:
-            return sums + above + T * (at_once * self.H + 2 * self._inputs(layer)) + scratch
-        own = T * (self.H * (1 + KEPT[self.family] + 1) + self._inputs(layer))
-        return sums + above + self._rows() * self._inputs(layer) + at_once * (own + self._cell(layer)) + scratch
+            return sums + above + T * (at_once * self.H + 2 * self._read(layer)) + scratch
+        own = T * (self.H * (1 + KEPT[self.family] + 1) + self._read(layer))
+        return sums + above + self._rows() * self._read(layer) + at_once * (own + self._cell(layer)) + scratch
 
     def _tapes(self, T: int) -> int:
         """All that the passes of `T` steps keep, y included."""
@@ -110,20 +114,32 @@ class Memory:
         return max(1, min(self.T, max(self._smallest(), ceil(ROWS / max(1, self.B)))))
 
     def within(self, most: int) -> int | None:
-        """The most steps whose passes take `most` bytes beyond the results; None where no checkpoints are needed."""
-        if self.beyond_results(None) <= most:
+        """The most steps whose passes stay within `most` bytes beyond the results; None: no checkpoints are needed."""
+        if self._at_most(None) <= most:
             return None
         steps, too_many = self._smallest(), self.T + 1
-        least = self.beyond_results(steps)
+        least = self._at_most(steps)
         if least > most:
             raise ValueError(f"max_memory: expected at least {least} bytes for T = {self.T}, B = {self.B}, got {most}")
         while too_many - steps > 1:
             middle = (steps + too_many) // 2
-            if self.beyond_results(middle) <= most:
+            if self._at_most(middle) <= most:
                 steps = middle
             else:
                 too_many = middle
         return steps
+
+    def _at_most(self, steps: int | None) -> int:
+        """`beyond_results` with all that it leaves out, and a tenth more."""
+        bytes_ = 1.1 * self.beyond_results(steps)
+        if steps is not None:
+            arrays = self.L * self.D * (2 if self.family == "lstm" else 1)
+            bytes_ += ceil(self.T / steps) * arrays * OBJECT
+        if self.dropout:
+            bytes_ += 4 * 8 * BLOCK
+        if self.copied:
+            bytes_ += self._bytes(self._rows(steps) * (self._read(0) + self.D * self.H))
+        return ceil(bytes_)
 
     def _smallest(self) -> int:
         """Where a segment grows by what the checkpoints lose: a·T/k + b·k is least at k = √(a·T/b)."""
@@ -152,6 +168,10 @@ class Memory:
 
     def _inputs(self, layer: int) -> int:
         return self.D * self.H if layer else self.I
+
+    def _read(self, layer: int) -> int:
+        """Of x for each step: none of a look-up."""
+        return 0 if self.one_hot and layer == 0 else self._inputs(layer)
 
     def _states(self, n: int) -> int:
         return n * (2 if self.family == "lstm" else 1) * self.L * self.D * self.B * self.H
@@ -201,16 +221,18 @@ class Memory:
     def _forward_scratch(self, layer: int) -> int:
         """Native's: packed weights, and a chunk's rows for each worker (kernels/native/recurrent.h)."""
         G, I, L, split = GATES[self.family], self._inputs(layer), self._lanes(), self.family == "gru"
-        columns = (self.H + L - 1) // L * L
-        weights = columns * (G * (self._split(I) + self._split(self.H) + 1) + 1 + split * self._split(self.H))
-        row = (3 + 2 * split) * self._padded(self.H) + self._padded(I) + G * columns + L
+        columns, read = (self.H + L - 1) // L * L, self._read(layer)
+        few = not read and self._rows() < I // 4  # look-ups leave w_ih as it is
+        packed = 0 if few else self._split(I)
+        weights = columns * (G * (packed + self._split(self.H) + 1) + 1 + split * self._split(self.H))
+        row = (3 + 2 * split) * self._padded(self.H) + (self._padded(I) if read else 0) + G * columns + L
         rows = self._chunk(layer, 96 if self.H < 256 else 192)
         return weights + self._workers() * (rows * row + self._parts(rows, max(I, self.H)))
 
     def _backward_scratch(self, layer: int) -> int:
         """Native's: packed weights, the sums of their gradients, and two chunks."""
         G, I, L, split = GATES[self.family], self._inputs(layer), self._lanes(), self.family == "gru"
-        columns, h, i = (self.H + L - 1) // L * L, self._padded(self.H), self._padded(I)
+        columns, h, i = (self.H + L - 1) // L * L, self._padded(self.H), self._padded(I) if self._read(layer) else 0
         weights = self._split(G * columns) * (i + h) + columns * (G * (I + self.H + 2) + split * self.H)
         weights += split * self._split(columns) * h
         row = 2 * h + 2 * ((1 + split) * (G * columns + L) + (1 + 2 * split) * h + i)

@@ -126,6 +126,8 @@ def tbptt(
         raise TypeError(f"layer: expected an RNN, GRU or LSTM, got {type(layer).__name__}")
     if not callable(dy_fn):
         raise TypeError(f"dy_fn: expected a function, got {type(dy_fn).__name__}")
+    if update is not None and not callable(update):
+        raise TypeError(f"update: expected a function or None, got {type(update).__name__}")
     if layer.bidirectional:
         raise ValueError("layer: expected one direction, as the other one starts at the end; got bidirectional=True")
     k1 = check.integer("k1", k1, 1)
@@ -171,7 +173,8 @@ def tbptt(
         if update is not None:
             update(chunk.gradients(axes))
         start, states = following, at[following]
-    return Truncated(loss, layer._pack(states, axes), total and total.gradients(axes))
+    final = [tuple(part.copy() for part in cell) for cell in states]  # of no steps, they are the caller's own
+    return Truncated(loss, layer._pack(final, axes), total and total.gradients(axes))
 
 
 class _Sums:

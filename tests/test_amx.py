@@ -152,7 +152,7 @@ def test_team(amx, variant, threads, monkeypatch, sizes):
     want, want_one_hot = problem.run(), without_dx(one_hot)
     threads(20)
     monkeypatch.setattr(fastml.threads, "TEAM", 0)
-    monkeypatch.setattr(native, "REST", -1.0)  # a team that gave up is tried again at once
+    monkeypatch.setattr(native, "REST", (-1.0, -1.0))  # a team that gave up is tried again at once
     bitwise(problem.run(), want, str(problem))
     bitwise(without_dx(packed(one_hot)), want_one_hot, str(problem))
 

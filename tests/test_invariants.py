@@ -79,7 +79,7 @@ def test_any_team(cell, variant, dtype, threads, monkeypatch):
         monkeypatch.setattr(fastml.threads, "TEAM", 0)
         for n in (2, 3, 5):
             threads(n)
-            monkeypatch.setattr(family, "REST", -1.0)  # a team that gave up is tried again at once
+            monkeypatch.setattr(family, "REST", (-1.0, -1.0))  # a team that gave up is tried again at once
             same(problem.run(), want, problem, exactly=True)
 
 

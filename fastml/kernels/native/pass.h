@@ -2,12 +2,17 @@
 #ifndef FM_PASS_H
 #define FM_PASS_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* sched_getcpu */
+#endif
 #include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <time.h>
 
 #include "isa.h"
+
+#define FM_CPU_WORDS 16
 
 typedef struct fm_pass {
     intptr_t T, B, I, H;
@@ -35,8 +40,9 @@ typedef struct fm_pass {
     void (*resume)(void);    /* amx: configures the tiles again, which a signal handler may have used */
     int stop;                /* give up: sticky, breaks every barrier */
     int arrived, generation; /* the barrier's */
-    int64_t began, absent;   /* when, in ns, and how long workers, all together, have been without a core since */
+    int64_t absent;          /* ns that workers, all together, have been without a core */
     intptr_t alone;          /* worker 0 goes on alone from the end of this chunk on, counted from 1; 0: never */
+    uint64_t cpus[FM_CPU_WORDS]; /* that workers run on */
 } fm_pass;
 
 /* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */
@@ -73,14 +79,42 @@ static inline void fm_meet(fm_pass *p, intptr_t workers) {
     while (__atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(p)) sched_yield();
 }
 
-/* A worker's presence: its CPU time when it began, and the absence that it has reported so far. */
+/* Nanoseconds, less than a process that takes a core keeps it, more than what interrupts it now and then. */
+#define FM_SLICE 1500000
+
+/* A worker's presence: the time and its CPU time when it began, and the absence that it has reported so far. That it began
+ * late does not count: a core that slept is slow to wake. */
 typedef struct fm_presence {
-    int64_t cpu, reported;
+    int64_t began, cpu, reported;
 } fm_presence;
 
-static inline fm_presence fm_begin(fm_pass *p, intptr_t worker) {
-    if (worker == 0) __atomic_store_n(&p->began, fm_now(), __ATOMIC_RELAXED);
-    fm_presence mine = {fm_clock(CLOCK_THREAD_CPUTIME_ID), 0};
+/* A worker that was woken on a CPU where another one runs moves to a free one, if this process may use any: the scheduler
+ * itself took up to 8 ms to notice, on a machine that had been idle (LSTM (1000,1,256,256) forward: 20 ms instead of 5). */
+static inline void fm_spread(fm_pass *p) {
+#if defined(__linux__)
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= 64 * FM_CPU_WORDS) return;
+    uint64_t bit = (uint64_t)1 << cpu % 64;
+    if (!(__atomic_fetch_or(&p->cpus[cpu / 64], bit, __ATOMIC_RELAXED) & bit)) return;
+    cpu_set_t may, free;
+    if (sched_getaffinity(0, sizeof may, &may)) return;
+    free = may;
+    for (int i = 0; i < 64 * FM_CPU_WORDS && i < CPU_SETSIZE; i++)
+        if (__atomic_load_n(&p->cpus[i / 64], __ATOMIC_RELAXED) >> i % 64 & 1) CPU_CLR(i, &free);
+    if (CPU_COUNT(&free) == 0 || sched_setaffinity(0, sizeof free, &free)) return;
+    cpu = sched_getcpu();
+    if (cpu >= 0 && cpu < 64 * FM_CPU_WORDS)
+        __atomic_fetch_or(&p->cpus[cpu / 64], (uint64_t)1 << cpu % 64, __ATOMIC_RELAXED);
+    sched_setaffinity(0, sizeof may, &may);
+#endif
+}
+
+static inline fm_presence fm_begin(fm_pass *p, intptr_t workers) {
+    fm_presence mine = {0, 0, 0};
+    if (workers == 1) return mine;
+    fm_spread(p);
+    mine.began = fm_now();
+    mine.cpu = fm_clock(CLOCK_THREAD_CPUTIME_ID);
     return mine;
 }
 
@@ -90,11 +124,12 @@ static inline fm_presence fm_begin(fm_pass *p, intptr_t worker) {
  * and 3 at worst. The chunk's number tells a worker that is late to look from one that is asked to leave at the next. */
 static inline int fm_meet_alone(fm_pass *p, intptr_t worker, intptr_t workers, intptr_t chunk, fm_presence *mine) {
     if (workers == 1) return 0;
-    int64_t elapsed = fm_now() - __atomic_load_n(&p->began, __ATOMIC_RELAXED);
+    int64_t elapsed = fm_now() - mine->began;
     int64_t absent = elapsed - (fm_clock(CLOCK_THREAD_CPUTIME_ID) - mine->cpu);
     int64_t all = __atomic_add_fetch(&p->absent, absent - mine->reported, __ATOMIC_RELAXED);
     mine->reported = absent;
-    if (worker == 0 && workers * (elapsed - all) < elapsed + elapsed / 5) __atomic_store_n(&p->alone, chunk, __ATOMIC_RELAXED);
+    if (worker == 0 && all > FM_SLICE && workers * (elapsed - all) < elapsed + elapsed / 5)
+        __atomic_store_n(&p->alone, chunk, __ATOMIC_RELAXED);
     fm_meet(p, workers);
     return __atomic_load_n(&p->alone, __ATOMIC_RELAXED) == chunk;
 }

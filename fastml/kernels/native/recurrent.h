@@ -344,7 +344,7 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     size_t bytes = FN(forward_scratch)(p, worker, workers, chunk, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = FN(enter)(p, worker);
-    f.presence = fm_begin(p, worker);
+    f.presence = fm_begin(p, workers);
     if (!p->packed) {
         FN(weights)(&f, worker, workers);
         fm_meet(p, workers);
@@ -595,7 +595,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     size_t bytes = FN(backward_scratch)(p, worker, workers, rows_most, &f);
     if (!p->scratch) return bytes;
     uint64_t mode = FN(enter)(p, worker);
-    fm_presence presence = fm_begin(p, worker);
+    fm_presence presence = fm_begin(p, workers);
     FN(back_weights)(&f);
     FN(own_sums)(&f, 0, worker, workers);
     fm_meet(p, workers);

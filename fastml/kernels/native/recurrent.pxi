@@ -64,8 +64,10 @@ cdef enum:
 cdef enum:
     SINGLE = 96
 
-# A team that had to give up, a core being taken, is not tried again for so many seconds: finding out costs some 20 ms.
-REST = 1.0
+# A team that had to give up, a core being taken, rests for so many seconds, from REST[0] on twice as long each time, up to
+# REST[1]: finding out costs some 20 ms. The first rest is short, as a core may just have been slow to wake.
+REST = 0.02, 1.0
+cdef double resting = 0
 cdef double rested = 0
 
 
@@ -158,7 +160,7 @@ cdef class Pass:
         # the count is read once: another thread may change it, and the scratch is for so many workers at most
         cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
         cdef intptr_t members = team(self.c.H, w_hh.nbytes, most)
-        global rested
+        global rested, resting
         self.c.single = forward and packed is None and self.c.T == 1 and self.c.B <= SINGLE
         self.c.team = self.c.single or (self.c.B < members and monotonic() > rested)
         most = max(1, members if self.c.team else min(self.c.B, most))
@@ -171,7 +173,10 @@ cdef class Pass:
         self.arrays += (scratch,)
         run(self, most)
         if self.c.alone:
-            rested = monotonic() + REST
+            resting = min(max(2 * resting, REST[0]), REST[1])
+            rested = monotonic() + resting
+        elif self.c.team:
+            resting = 0
         if scratch.size <= KEPT and not spare:
             spare.append(scratch)
 
