@@ -13,6 +13,7 @@ __all__ = ["Memory"]
 
 KEPT = {"rnn": 0, "gru": 4, "lstm": 5}  # numbers for each step and unit, beside y
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+PYTHON = 1 << 18  # bytes of what holds the arrays of some hundred passes
 OBJECT = 400  # bytes of a small array, beside its numbers
 ROWS = 1024  # of a segment at least, a row being one step of one sequence: of fewer, packing weights is over 2 %
 VECTOR = {"amx": 64, "avx512": 64, "avx2": 32}  # bytes; 16 on other rungs
@@ -32,7 +33,7 @@ class Memory:
     itemsize: int
     dropout: bool
     one_hot: bool = False  # x is indices: there is no dx
-    copied: bool = False  # batch first: x and dy are copied
+    copied: bool = False  # batch first: x is copied, by segments, and dy may be
 
     # --------------------------------------------------------------------------------------------------- whole passes
 
@@ -131,14 +132,14 @@ class Memory:
 
     def _at_most(self, steps: int | None) -> int:
         """`beyond_results` with all that it leaves out, and a tenth more."""
-        bytes_ = 1.1 * self.beyond_results(steps)
+        bytes_ = 1.1 * self.beyond_results(steps) + PYTHON
         if steps is not None:
             arrays = self.L * self.D * (2 if self.family == "lstm" else 1)
             bytes_ += ceil(self.T / steps) * arrays * OBJECT
         if self.dropout:
             bytes_ += 4 * 8 * BLOCK
         if self.copied:
-            bytes_ += self._bytes(self._rows(steps) * (self._read(0) + self.D * self.H))
+            bytes_ += self._bytes(self._rows(steps) * self._read(0) + self._rows() * self.D * self.H)
         return ceil(bytes_)
 
     def _smallest(self) -> int:

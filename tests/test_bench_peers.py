@@ -226,7 +226,9 @@ from pathlib import Path
 bench_peers.CONTENDER, bench_peers.installed = Path({str(path)!r}), lambda name: False
 bench_peers.main(["--shape", {SHAPE!r}, "--cell", "rnn", "--backend", {OURS!r}, "--against", "reference"])
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as running:
         end = monotonic() + 30
         while not (pid.exists() and pid.read_text().endswith("\n")) and monotonic() < end:
             sleep(0.02)
