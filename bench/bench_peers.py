@@ -245,7 +245,7 @@ def main(argv: list[str] | None = None) -> int:
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     if "native" in ours:
-        more = ["native packed"] * hasattr(fastml.LSTM, "packed") + ["native full"] * bool(arguments.lengths)
+        more = ["native packed"] + ["native full"] * bool(arguments.lengths)
         after = ours.index("native") + 1
         ours[after:after] = more
     missing = [name for name in arguments.against if name != "reference" and not installed(name)]

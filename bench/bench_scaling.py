@@ -6,7 +6,7 @@
 
 Each point of an axis is a process of its own, as in bench_peers.py, and the points take turns, so that a machine whose
 speed drifts bends no curve; a figure is the median of the rounds. training: forward and backward with every gradient;
-from T = 100,000 by ``layer.forward(..., checkpoint="auto")`` where this fastml has it (marked *). inference: the
+from T = 100,000 by ``layer.forward(..., checkpoint="auto")`` (marked *). inference: the
 forward pass alone. "per step" is the time of a call over T·B. PyTorch is left out beyond T = 100,000.
 
 --long: an LSTM of I = H = 256 on one sequence of a million steps, forward and backward, with checkpoints, against a
@@ -15,7 +15,6 @@ and the weights before the call, y, dx and the weights' gradients after it).
 """
 
 import argparse
-import inspect
 import json
 import statistics
 import sys
@@ -29,7 +28,6 @@ from typing import Any
 from bench_peers import SETTLE, Failed, Process, installed
 from report import CELLS, MODES, scaling
 
-import fastml
 from fastml import bench
 from fastml.cli import seconds, three
 from fastml.threads import usable_cpus
@@ -62,8 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.torch and not installed("torch"):
         parser.error("PyTorch is not installed: pip install fastml[peers]")
-    if arguments.long and not checkpoints("lstm"):
-        parser.error("--long: this fastml has no layer.forward(..., checkpoint=)")
     machine = bench.machine() | {"threads": arguments.threads}
     if arguments.torch:
         machine["versions"] = machine["versions"] | {"torch": version("torch")}
@@ -104,15 +100,11 @@ def axis(text: str) -> tuple[str, tuple[int, ...]]:
     return name, found
 
 
-def checkpoints(cell: str) -> bool:
-    return "checkpoint" in inspect.signature(getattr(fastml, cell.upper()).forward).parameters
-
-
 def place(name: str, point: int, cell: str, mode: str, contender: str, threads: int) -> dict[str, Any]:
     """A point that is to be measured."""
     sizes = {**AXES[name][1], **({} if name == "threads" else {name: point})}
     sizes = {"T": sizes["T"], "B": sizes["B"], "I": sizes["H"], "H": sizes["H"]}
-    by = "auto" if contender == "native" and mode == "training" and sizes["T"] >= LONG and checkpoints(cell) else None
+    by = "auto" if contender == "native" and mode == "training" and sizes["T"] >= LONG else None
     row = {"axis": name, "point": point, "cell": cell, "mode": mode, "contender": contender, "sizes": sizes}
     return row | {"threads": point if name == "threads" else threads, "checkpoint": by}
 

@@ -115,8 +115,6 @@ def fastml_packed(p: Problem) -> Prepared:
     if p.training:
         raise NotImplementedError("for inference alone")
     layer = fastml_layer(p)
-    if not hasattr(layer, "packed"):
-        raise NotImplementedError("this fastml has no layer.packed()")
     packed = chosen("native", p, layer.packed)()
     options = {} if p.lengths is None else {"lengths": p.lengths}
     return chosen("native", p, lambda: packed(p.arrays["x"], **options)), fastml_answers(p)
