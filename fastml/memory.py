@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 
 from .backend import active_isa
+from .check import GATES
 from .dropout import BLOCK
 from .stack import at_once, wave
 from .threads import get_num_threads, team
@@ -12,7 +13,6 @@ from .threads import get_num_threads, team
 __all__ = ["Memory"]
 
 KEPT = {"rnn": 0, "gru": 4, "lstm": 5}  # numbers for each step and unit, beside y
-GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 PYTHON = 1 << 18  # bytes of what holds the arrays of some hundred passes
 OBJECT = 400  # bytes of a small array, beside its numbers
 ROWS = 1024  # of a segment at least, a row being one step of one sequence: of fewer, packing weights is over 2 %
