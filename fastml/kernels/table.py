@@ -1,16 +1,34 @@
 """KERNELS: one row per kernel, plain data. Tests, benchmarks and `fastml.show()` are loops over it.
 
-Letters: T steps, B batch, I inputs, H hidden. Shapes are written as in "T B 4H"; "intp B" and "bool" are the arguments
-that are not floating point. x may also be indices of one-hot inputs, "intp T B", and dx is None then.
+Letters: T steps, B batch, I inputs, H hidden; N samples, D features, K components, V words. Shapes are written as in
+"T B 4H"; "intp B", "bool" and "covariance_type" are the arguments that are not floating point, "factors" those whose
+shape is `FACTORS[covariance_type]`, and "float64 K" is float64 whatever the dtype of the others is. x may also be indices
+of one-hot inputs, "intp T B", and dx is None then; the counts of a multinomial mixture may also be `Rows`.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-__all__ = ["KERNELS", "Kernel", "Table", "shape_of"]
+__all__ = ["FACTORS", "KERNELS", "TILE", "Kernel", "Rows", "Table", "shape_of"]
 
 Sizes = dict[str, int]
+
+TILE = 2048
+"""Rows that a mixture's statistics are summed over before they are added to the total, in the order of the rows: the unit
+of its bitwise promises."""
+
+FACTORS = {"full": "K D D", "tied": "D D", "diag": "K D", "spherical": "K"}
+"""Covariance type → the shape of covariances and of their factors."""
+
+
+class Rows(NamedTuple):
+    """Counts in compressed rows: row i counts indices[j] data[j] times, for j from indptr[i] to indptr[i + 1]."""
+
+    data: Any  # (number of counts,), of the kernel's dtype
+    indices: Any  # intp
+    indptr: Any  # (N+1,), intp
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +100,11 @@ def _gradients(states: dict[str, str], G: str) -> dict[str, str]:
 X, Y, H0 = {"x": "T B I"}, {"y": "T B H"}, {"h0": "B H"}
 ORDER = {"lengths": "intp B", "reverse": "bool"}
 
+MIXTURE_SIZES = {"small": {"N": 20_000, "D": 4, "K": 8}, "large": {"N": 50_000, "D": 64, "K": 16}}
+WORDS = {"small": {"N": 5_000, "V": 100, "K": 8}, "large": {"N": 5_000, "V": 5_000, "K": 16}}
+GAUSSIANS = {"means": "K D", "factors": "factors", "constants": "K", "covariance_type": "covariance_type"}
+POSTERIOR = {"resp": "N K", "log_likelihood": "N", "labels": "intp N"}
+
 KERNELS = Table(
     (
         Kernel(
@@ -149,6 +172,58 @@ KERNELS = Table(
             work=_products(4, 2),
             sizes=SIZES,
             source="Graves and Schmidhuber, Neural Networks 18 (2005), full backpropagation through time",
+        ),
+            Kernel(
+            name="gaussian_log_density",
+            family="gaussian",
+            inputs={"X": "N D", **GAUSSIANS},
+            outputs={"log_density": "N K"},
+            tolerance={"float32": 2e-5, "float64": 1e-12},
+            work=lambda n: 1.0 * n["N"] * n["K"] * n["D"] * n["D"],
+            sizes=MIXTURE_SIZES,
+            source="Bishop, Pattern Recognition and Machine Learning (2006), 2.43",
+        ),
+        Kernel(
+            name="gaussian_responsibilities",
+            family="gaussian",
+            inputs={"X": "N D", **GAUSSIANS},
+            outputs=POSTERIOR,
+            tolerance={"float32": 2e-4, "float64": 1e-11},
+            work=lambda n: 1.0 * n["N"] * n["K"] * n["D"] * n["D"],
+            sizes=MIXTURE_SIZES,
+            source="Bishop (2006), 9.23",
+        ),
+        Kernel(
+            name="gaussian_statistics",
+            family="gaussian",
+            inputs={"X": "N D", "sample_weight": "N", **GAUSSIANS},
+            outputs={
+                "n": "float64 K", "first": "float64 K D", "second": "float64 factors", "log_likelihood": "float64 1",
+            },
+            tolerance={"float32": 2e-4, "float64": 1e-11},
+            work=lambda n: 2.0 * n["N"] * n["K"] * n["D"] * n["D"],
+            sizes=MIXTURE_SIZES,
+            source="Bishop (2006), 9.24-9.27; Dempster, Laird and Rubin, J. R. Stat. Soc. B 39 (1977)",
+        ),
+        Kernel(
+            name="multinomial_responsibilities",
+            family="multinomial",
+            inputs={"X": "N V", "log_probabilities": "K V", "constants": "K"},
+            outputs=POSTERIOR,
+            tolerance={"float32": 2e-4, "float64": 1e-11},
+            work=lambda n: 2.0 * n["N"] * n["K"] * n["V"],
+            sizes=WORDS,
+            source="Nigam, McCallum, Thrun and Mitchell, Machine Learning 39 (2000)",
+        ),
+        Kernel(
+            name="multinomial_statistics",
+            family="multinomial",
+            inputs={"X": "N V", "sample_weight": "N", "log_probabilities": "K V", "constants": "K"},
+            outputs={"n": "float64 K", "counts": "float64 K V", "log_likelihood": "float64 1"},
+            tolerance={"float32": 2e-4, "float64": 1e-11},
+            work=lambda n: 4.0 * n["N"] * n["K"] * n["V"],
+            sizes=WORDS,
+            source="Nigam, McCallum, Thrun and Mitchell, Machine Learning 39 (2000)",
         ),
     )
 )  # fmt: skip
