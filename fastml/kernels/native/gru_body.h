@@ -104,7 +104,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
                     else FN(reset_cell)(f, at, sum, b, row);
                 }
         }
-        if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
     }
     if (f->p->option) return;
     fm_meet(f->p, f->team);
@@ -121,7 +121,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nv; b++) FN(candidate_cell)(f, at, *sum++, b, row);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * at->n * H * nv * L)) return;
     }
 }
 
@@ -192,7 +192,7 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t f
             for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
     if (f->p->option) return;
     fm_meet(f->p, f->team);
@@ -207,6 +207,6 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t f
             for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(through_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * K * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }

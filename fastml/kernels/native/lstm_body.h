@@ -59,7 +59,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
             for (intptr_t row = r; row < r + m; row++)
                 for (intptr_t b = j; b < j + nb; b++, sum += 4) FN(cell)(f, at, sum, b, row);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * 4 * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * at->n * H * nb * 4 * L)) return;
     }
 }
 
@@ -103,6 +103,6 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t f
             for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
 }

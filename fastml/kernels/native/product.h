@@ -161,7 +161,7 @@ static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t fro
             FN(tiles)[nv][m](0, 0, a + n, 1, lda, da + v * L, 0, ldd, rows, (REAL *)sums.v, nv * L);
             for (intptr_t i = 0; i < m * nv; i++) vstore(sum + i * L, vload(sum + i * L) + sums.v[i]);
         }
-        if (fm_poll(p, worker, 2.0 * (to - from) * rows * nv * L)) return;
+        if (fm_poll(&p->call, worker, 2.0 * (to - from) * rows * nv * L)) return;
     }
 }
 
@@ -192,7 +192,7 @@ static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GROUP(vectors - v);
         intptr_t width = nv * L, filled = N - v * L < width ? N - v * L : width;
-        if (fm_poll(p, worker, FM_MOVED * K * width)) return;
+        if (fm_poll(&p->call, worker, FM_MOVED * K * width)) return;
         for (intptr_t k = fm_share(K, worker, workers); k < fm_share(K, worker + 1, workers); k++) {
             REAL *to = packed + v * K * L + k * width;
             intptr_t row = FN(gate_row)(gates, H, k / L, k % L);
@@ -212,7 +212,7 @@ static void FN(pack_gates)(fm_pass *p, const int gates, const REAL *w, intptr_t 
     for (intptr_t v = 0, nv, group = 0; v < vectors; v += nv, group++) {
         nv = GATE_GROUP(gates, vectors - v);
         if (group % workers != worker) continue;
-        if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
+        if (fm_poll(&p->call, worker, FM_MOVED * K * nv * L)) return;
         FN(pack_group)(gates, w, H, K, v, nv, packed + v * FM_PACKED(K) * L);
     }
 }
@@ -231,7 +231,7 @@ static void FN(unpack_gates)(fm_pass *p, const int gates, const REAL *c, intptr_
     intptr_t vectors = (H + L - 1) / L * gates;
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GATE_GROUP(gates, vectors - v);
-        if (fm_poll(p, worker, FM_MOVED * (to - from) * nv * L)) return;
+        if (fm_poll(&p->call, worker, FM_MOVED * (to - from) * nv * L)) return;
         for (intptr_t i = 0; i < nv; i++) {
             const intptr_t left = H - (v + i) / gates * L, rows = left < L ? left : L;
             REAL *out = dw + FN(gate_row)(gates, H, v + i, 0) * N;
@@ -276,7 +276,7 @@ static void FN(scatter)(fm_pass *p, intptr_t worker, intptr_t from, intptr_t to,
             for (intptr_t i = 0; i < m; i++)
                 for (intptr_t n = v * L; n < (v + nv) * L; n += L) FN(store_tail)(out + at[r + i] * N + n, *sum++, N - n);
         }
-        if (fm_poll(p, worker, 2.0 * (to - from) * K * nv * L)) return;
+        if (fm_poll(&p->call, worker, 2.0 * (to - from) * K * nv * L)) return;
     }
 }
 
@@ -289,6 +289,6 @@ static void FN(outer_ids)(fm_pass *p, intptr_t worker, const intptr_t *time_rows
             REAL *sum = c + v * p->I * L + p->ids[time_rows[k]] * nv * L;
             for (intptr_t i = 0; i < nv; i++) vstore(sum + i * L, vload(sum + i * L) + vload(da + k * ldd + (v + i) * L));
         }
-        if (fm_poll(p, worker, FM_MOVED * rows * nv * L)) return;
+        if (fm_poll(&p->call, worker, FM_MOVED * rows * nv * L)) return;
     }
 }

@@ -272,7 +272,7 @@ static void FN(outer)(fm_pass *p, intptr_t worker, const int gates, intptr_t fro
             REAL *sum = c + v * N * L + n * nv * L;
             for (intptr_t i = 0; i < m * nv; i++) vstore(sum + i * L, vload(sum + i * L) + sums.v[i]);
         }
-        if (fm_poll(p, worker, 2.0 * (to - from) * rows * nv * L)) return;
+        if (fm_poll(&p->call, worker, 2.0 * (to - from) * rows * nv * L)) return;
     }
 }
 
@@ -295,7 +295,7 @@ static void FN(pack_columns)(fm_pass *p, const int gates, const REAL *w, intptr_
     for (intptr_t v = 0, nv; v < vectors; v += nv) {
         nv = GROUP(vectors - v);
         uint16_t *to = (uint16_t *)(packed + v * FM_PACKED(K) * L);
-        if (fm_poll(p, worker, FM_MOVED * K * nv * L)) return;
+        if (fm_poll(&p->call, worker, FM_MOVED * K * nv * L)) return;
         for (intptr_t k = fm_share(blocks, worker, workers) * 32; k < fm_share(blocks, worker + 1, workers) * 32; k += 2)
             for (intptr_t i = 0; i < nv; i++) {
                 const REAL *pair[2];

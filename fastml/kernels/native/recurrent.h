@@ -90,17 +90,17 @@ INLINE void FN(copy_units)(REAL *to, const REAL *from, FN(own) own, intptr_t H) 
 
 /* Zeros for what lies beyond the length of sequence b. */
 static void FN(zero_padding)(fm_pass *p, REAL *a, intptr_t N, intptr_t b, intptr_t worker) {
-    for (intptr_t t = p->lengths[b]; t < p->T && !fm_poll(p, worker, FM_MOVED * N); t++)
+    for (intptr_t t = p->lengths[b]; t < p->T && !fm_poll(&p->call, worker, FM_MOVED * N); t++)
         memset(a + (t * p->B + b) * N, 0, N * sizeof(REAL));
 }
 
 /* A worker's own state of the CPU, and the caller's again. */
 static uint64_t FN(enter)(fm_pass *p, intptr_t worker) {
     uint64_t mode = fm_flush_denormals();
-    if (worker == 0) p->mode = mode;
+    if (worker == 0) p->call.mode = mode;
 #if FM_RUNG == FM_AMX
     FN(configure)();
-    if (worker == 0) p->resume = FN(configure);
+    if (worker == 0) p->call.resume = FN(configure);
 #endif
     return mode;
 }
@@ -233,7 +233,7 @@ static void FN(look_up)(const FN(run) * f, intptr_t rows) {
                 for (intptr_t i = 0; i < nv; i++)
                     vstore(out + (v + i) * L, vload(f->bias + (v + i) * L) + vload(column + i * L));
             }
-        if (fm_poll(f->p, f->worker, FM_MOVED * (to - from) * L)) return;
+        if (fm_poll(&f->p->call, f->worker, FM_MOVED * (to - from) * L)) return;
     }
 }
 
@@ -251,7 +251,7 @@ static void FN(project)(const FN(run) * f, intptr_t rows) {
         FM_EACH_TILE(0, rows, ROWS_MAX(nv), r, m)
             FN(tiles)[nv][m](f->bias + v * L, 0, x.a + r * x.ld, x.ld, 1, w, 0, nv * L, K,
                              f->projected + r * f->ldp + v * L, f->ldp);
-        if (fm_poll(f->p, f->worker, 2.0 * rows * K * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * rows * K * nv * L)) return;
     }
 }
 
@@ -308,7 +308,7 @@ static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, 
                 f->team = 1;
                 f->own = FN(share_blocks)(p, 0, 1);
             }
-            if (fm_stopped(p)) return 0;
+            if (fm_stopped(&p->call)) return 0;
             rows += running;
             now = 1 - now;
             left = FN(running)(p, order, step, running, ++s);
@@ -480,7 +480,7 @@ static void FN(dh0)(const FN(back) * f, const FN(back_at) * at, const intptr_t *
                 for (intptr_t unit = j * L; unit < (j + nv) * L; unit += L)
                     FN(store_tail)((REAL *)f->p->dh0 + order[r] * f->H + unit, *sum++, f->H - unit);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * to * f->hvectors * L * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * to * f->hvectors * L * nv * L)) return;
     }
 }
 
@@ -532,7 +532,7 @@ static void FN(own_sums)(const FN(back) * f, int last, intptr_t worker, intptr_t
         intptr_t vectors = f->blocks * all[i].gates;
         for (intptr_t v = 0, nv; v < vectors; v += nv) {
             nv = all[i].gates > 1 ? all[i].gates : GROUP(vectors - v);
-            if (fm_poll(f->p, worker, FM_MOVED * (to - from) * nv * L)) return;
+            if (fm_poll(&f->p->call, worker, FM_MOVED * (to - from) * nv * L)) return;
             memset(all[i].sum + (v * N + from * nv) * L, 0, (to - from) * nv * L * sizeof(REAL));
         }
     }
@@ -604,7 +604,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     FN(back_at) at = {.rank = p->team ? 0 : worker, .stride = p->team ? 1 : workers};
     int now = 0;
     intptr_t chunks = 0;
-    for (intptr_t i = 0; i < panels && !fm_stopped(p); i++) {
+    for (intptr_t i = 0; i < panels && !fm_stopped(&p->call); i++) {
         const intptr_t q = fm_share(p->B, i, panels), n = fm_share(p->B, i + 1, panels) - q, *order = p->order + q;
         for (intptr_t r = worker; r < n && !p->ids; r += workers) FN(zero_padding)(p, p->dx, p->I, order[r], worker);
 
@@ -626,13 +626,13 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 at.dah_next = 0;
                 FN(final_gradients)(&f, &at, order, middle, end);
                 FN(back_rows)(&f, &at, order, s - 1, middle, end);
-                if (fm_stopped(p)) break;
+                if (fm_stopped(&p->call)) break;
                 dah_next = chunk->dah + rows * f.ldd;
                 rows += running;
                 after = running;
             }
             const int alone = fm_meet_alone(p, worker, workers, ++chunks, &presence);
-            if (fm_stopped(p)) break;
+            if (fm_stopped(&p->call)) break;
             if (alone) {
                 if (worker > 0) goto ended;
                 f.workers = f.team = workers = at.stride = 1;
@@ -641,7 +641,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
             FN(chunk_gradients)(&f, chunk, rows, worker, workers);
             now = 1 - now;
         }
-        if (fm_stopped(p)) break;
+        if (fm_stopped(&p->call)) break;
         at.dah_next = dah_next;
         FN(dh0)(&f, &at, order, FN(count)(after, &at));
         for (intptr_t r = worker; r < n; r += workers) {
@@ -655,7 +655,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
         fm_meet(p, f.team); /* the next panel takes over the rows of this one */
     }
     if (p->ids) fm_meet(p, workers); /* sums of look-ups are shared out by units */
-    if (!fm_stopped(p)) FN(own_sums)(&f, 1, worker, workers);
+    if (!fm_stopped(&p->call)) FN(own_sums)(&f, 1, worker, workers);
 ended:
     FN(leave)(mode);
     return bytes;

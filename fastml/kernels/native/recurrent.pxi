@@ -1,21 +1,16 @@
-# What the three families' modules share: an fm_pass filled from arrays, run by the pool. Included, not imported, so that
-# each module stands alone and nothing but the C headers is shared between them.
+# What the recurrent families' modules share: an fm_pass filled from arrays, run by the pool.
 
-from threading import get_ident, main_thread
 from time import monotonic
 
-import numpy as np
+from fastml.threads import team
 
-from fastml.kernels.native.isa import NAMES
-from fastml.threads import get_num_threads, run, team
-
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport intptr_t, uintptr_t
 from libc.string cimport memset
+
+include "job.pxi"
 
 cdef extern from "pass.h":
     ctypedef struct fm_pass:
+        fm_call call
         intptr_t T, B, I, H
         const intptr_t *lengths
         const intptr_t *order
@@ -46,19 +41,9 @@ cdef extern from "pass.h":
         void *db_hh
         char *packed
         char *scratch
-        int (*poll)(void *) noexcept nogil
-        void *poller
-        int stop
         intptr_t alone
     ctypedef size_t (*fm_kernel)(fm_pass *, intptr_t, intptr_t) noexcept nogil
-    void fm_stop(fm_pass *) nogil
 
-
-# The scratch of the last pass, for the next: fresh memory costs a page fault for every 4 KiB, a tenth of a short pass.
-spare = []
-KEPT = 8 << 20
-cdef enum:
-    ALIGNMENT = 64
 
 # Sequences up to which a single step uses its weights where they are: of more it would transpose them for every panel.
 cdef enum:
@@ -71,42 +56,17 @@ cdef double resting = 0
 cdef double rested = 0
 
 
-cdef void *data(object array) except? NULL:
-    """Where the numbers of a C-contiguous array are; NULL for None. The caller keeps the array alive."""
-    cdef Py_buffer view
-    if array is None:
-        return NULL
-    PyObject_GetBuffer(array, &view, PyBUF_SIMPLE)
-    cdef void *found = view.buf
-    PyBuffer_Release(&view)
-    return found
-
-
-cdef char *aligned(object array) except? NULL:
-    return <char *>((<uintptr_t>data(array) + ALIGNMENT - 1) & ~<uintptr_t>(ALIGNMENT - 1))
-
-
-cdef int poll(void *job) noexcept with gil:
-    """Ctrl-C, asked for by the worker on the calling thread; the exception is raised when all workers have ended."""
-    try:
-        PyErr_CheckSignals()
-    except BaseException as error:
-        (<Pass>job).error = error
-        return 1
-    return 0
-
-
-cdef class Pass:
-    """One pass as a job for the pool (fastml.threads.Job)."""
+cdef class Pass(Job):
+    """One pass as a job for the pool."""
 
     cdef fm_pass c
     cdef fm_kernel kernel
     cdef int rung
-    cdef object order, starts, error
-    cdef tuple arrays  # the job owns what its pointers point to, should a call be left while a worker still runs
+    cdef object order, starts
 
     def __cinit__(self, isa, *arrays):
         memset(&self.c, 0, sizeof(fm_pass))
+        self.call = &self.c.call
         self.rung = NAMES.index(isa)
         self.arrays = arrays
 
@@ -114,12 +74,8 @@ cdef class Pass:
         cdef intptr_t w = worker, n = workers
         with nogil:
             self.kernel(&self.c, w, n)
-        if w == 0 and self.error is not None:
-            error, self.error = self.error, None  # or error, traceback and job keep each other
-            raise error
-
-    def stop(self):
-        fm_stop(&self.c)
+        if w == 0:
+            self.raised()
 
     cdef fill(self, x, h0, w_ih, w_hh, lengths, bint reverse, int option):
         """The arguments that all passes have."""
@@ -139,11 +95,6 @@ cdef class Pass:
         else:
             self.c.x = data(x)
         self.c.h0, self.c.w_ih, self.c.w_hh = data(h0), data(w_ih), data(w_hh)
-
-    cdef ask(self):
-        """About Ctrl-C, which Python tells its main thread alone."""
-        if get_ident() == main_thread().ident:
-            self.c.poll, self.c.poller = poll, <void *>self
 
     cdef execute(self, const fm_kernel *table, w_ih, w_hh, bint forward, packed=None):
         """Run the kernel of `table` (rungs × dtypes) on as many workers as there are sequences to share out, or as a
@@ -165,20 +116,15 @@ cdef class Pass:
         self.c.team = self.c.single or (self.c.B < members and monotonic() > rested)
         most = max(1, members if self.c.team else min(self.c.B, most))
         cdef size_t wanted = self.kernel(&self.c, 0, most)
-        scratch = spare.pop() if spare else np.empty(0, np.uint8)
-        if scratch.size < wanted + ALIGNMENT:
-            scratch = None  # or both live for a moment
-            scratch = np.empty(wanted + ALIGNMENT, np.uint8)
+        scratch = self.take(wanted)
         self.c.scratch = aligned(scratch)
-        self.arrays += (scratch,)
         run(self, most)
         if self.c.alone:
             resting = min(max(2 * resting, REST[0]), REST[1])
             rested = monotonic() + resting
         elif self.c.team:
             resting = 0
-        if scratch.size <= KEPT and not spare:
-            spare.append(scratch)
+        give(scratch)
 
     cdef stream(self, const fm_kernel *table, w_hh, packed):
         """Make this the pass of one step that may be called again and again, on arrays that stay where they are."""

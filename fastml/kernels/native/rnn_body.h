@@ -47,7 +47,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
                     FN(store_tail)((REAL *)p->y + at->time_rows[row] * H + unit, h, H - unit);
                 }
         }
-        if (fm_poll(f->p, f->worker, 2.0 * at->n * H * nb * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * at->n * H * nb * nv * L)) return;
     }
 }
 
@@ -80,6 +80,6 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t f
             for (intptr_t rank = r; rank < r + m * at->stride; rank += at->stride)
                 for (intptr_t b = j; b < j + nv; b++) FN(back_cell)(f, at, *sum++, b, rank);
         }
-        if (fm_poll(f->p, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
+        if (fm_poll(&f->p->call, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
 }
