@@ -74,8 +74,8 @@
 #pragma GCC pop_options
 #endif
 
-/* Float32 products by AMX; everything else of that rung is AVX-512's. */
-#if FM_HAS_AMX
+/* Float32 products by AMX; everything else of that rung is AVX-512's, and all of it in a family that is FM_WITHOUT_AMX. */
+#if FM_HAS_AMX && !defined(FM_WITHOUT_AMX)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,avx512bf16,amx-tile,amx-bf16"))), apply_to = function)
 #else
@@ -95,6 +95,8 @@
 #pragma GCC pop_options
 #endif
 #define FM_AMX_CELLS(name) {name##_f32_amx, name##_f64_avx512}
+#elif FM_HAS_AMX
+#define FM_AMX_CELLS(name) {name##_f32_avx512, name##_f64_avx512}
 #else
 #define FM_AMX_CELLS(name) {0, 0}
 #endif
