@@ -186,7 +186,7 @@ static size_t FN(prepare)(fm_mixture *p, intptr_t worker, intptr_t workers) {
 /* Outputs [j0, j0 + J) of (x - mean) U for GROUPS vectors of rows: their squares are added to q, or, where out is given,
  * they are left there, ROWS apart. panel: (x - mean), GROUPS vectors for each feature. */
 INLINE const REAL *FN(triangle_body)(const int J, const REAL *panel, const REAL *u, intptr_t j0, V *q, REAL *out) {
-    V acc[J * GROUPS];
+    V acc[OUTPUTS * GROUPS];
     UNROLL for (int i = 0; i < J * GROUPS; i++) acc[i] = vset1(0);
     for (intptr_t i = 0; i < j0; i++, panel += GROUPS * L, u += J) {
         V x[GROUPS];
@@ -244,7 +244,7 @@ static void FN(whiten)(const FN(mix) * f, const REAL *xt, const REAL *mean, cons
 /* 1 and 2 of one component, all of few features: nothing leaves the registers. */
 INLINE void FN(few_body)(const int D, const REAL *xt, const REAL *mean, const REAL *u, REAL constant, REAL *l) {
     for (intptr_t t = 0; t < ROWS; t += GROUPS * L) {
-        V acc[D * GROUPS], q[GROUPS];
+        V acc[OUTPUTS * GROUPS], q[GROUPS];
         const REAL *at = u;
         UNROLL for (int i = 0; i < D * GROUPS; i++) acc[i] = vset1(0);
         UNROLL for (int g = 0; g < GROUPS; g++) q[g] = vset1(0);
@@ -340,11 +340,10 @@ static void FN(densities)(const FN(mix) * f) {
 
 /* acc[i][j] += sum over the block's vectors of a_i b_j; where a and b are the same, only j >= i. */
 INLINE void FN(piece_body)(const int P, const int Q, const int same, const REAL *a, const REAL *b, REAL *acc) {
-    V sum[P * Q];
-    const REAL *from = acc;
-    UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = same ? i : 0; j < Q; j++, from += L) sum[i * Q + j] = vload(from);
+    V sum[PIECE * PIECE];
+    UNROLL for (int i = 0; i < P * Q; i++) sum[i] = vset1(0);
     for (intptr_t t = 0; t < ROWS; t += L) {
-        V x[P];
+        V x[PIECE];
         UNROLL for (int i = 0; i < P; i++) x[i] = vload(a + i * ROWS + t);
         UNROLL for (int j = 0; j < Q; j++) {
             V y = x[0];
@@ -353,7 +352,8 @@ INLINE void FN(piece_body)(const int P, const int Q, const int same, const REAL 
             UNROLL for (int i = 0; i < (same ? j + 1 : P); i++) sum[i * Q + j] = vfma(x[i], y, sum[i * Q + j]);
         }
     }
-    UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = same ? i : 0; j < Q; j++, acc += L) vstore(acc, sum[i * Q + j]);
+    UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = same ? i : 0; j < Q; j++, acc += L)
+        vstore(acc, vload(acc) + sum[i * Q + j]);
 }
 
 typedef void FN(piece)(const REAL *a, const REAL *b, REAL *acc);
@@ -402,17 +402,17 @@ static FN(piece) *const FN(pieces)[PIECE + 1][PIECE + 1] = {
 
 /* 4 of one component of few features, its dims = D + 1 numbers in registers: all pairs' sums. */
 INLINE void FN(small_body)(const int n, const REAL *xt, const REAL *mean, const REAL *h, const REAL *root, REAL *acc) {
-    V sum[n * n];
-    const REAL *from = acc;
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = i; j < n; j++, from += L) sum[i * n + j] = vload(from);
+    V sum[(FM_SMALL + 1) * (FM_SMALL + 1)];
+    UNROLL for (int i = 0; i < n * n; i++) sum[i] = vset1(0);
     for (intptr_t t = 0; t < ROWS; t += L) {
-        V z[n], r = vload(h + t) * vload(root + t);
+        V z[FM_SMALL + 1], r = vload(h + t) * vload(root + t);
         UNROLL for (int i = 0; i < n - 1; i++) z[i] = r * (vload(xt + i * ROWS + t) - vset1(mean[i]));
         z[n - 1] = r;
         UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = i; j < n; j++)
             sum[i * n + j] = vfma(z[i], z[j], sum[i * n + j]);
     }
-    UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = i; j < n; j++, acc += L) vstore(acc, sum[i * n + j]);
+    UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = i; j < n; j++, acc += L)
+        vstore(acc, vload(acc) + sum[i * n + j]);
 }
 
 typedef void FN(small)(const REAL *xt, const REAL *mean, const REAL *h, const REAL *root, REAL *acc);
@@ -513,24 +513,6 @@ NOINLINE static void FN(first_sums)(const FN(mix) * f, intptr_t k, REAL *acc, RE
 
 /* --------------------------------------------------------------------------- statistics with lanes along the features */
 
-/* to[i][v] += sum over rows of z_i times vector v of z, R numbers by NV vectors, both from the same rows of `width`. */
-INLINE void FN(product_body)(const int R, const int NV, const REAL *zi, const REAL *zv, intptr_t rows, intptr_t width,
-                             REAL *to) {
-    V acc[R * NV];
-    UNROLL for (int i = 0; i < R; i++) UNROLL for (int v = 0; v < NV; v++) acc[i * NV + v] = vload(to + i * width + v * L);
-    for (intptr_t n = 0; n < rows; n++, zi += width, zv += width) {
-        V y[NV];
-        UNROLL for (int v = 0; v < NV; v++) y[v] = vload(zv + v * L);
-        UNROLL for (int i = 0; i < R; i++) {
-            V x = vset1(zi[i]);
-            UNROLL for (int v = 0; v < NV; v++) acc[i * NV + v] = vfma(x, y[v], acc[i * NV + v]);
-        }
-    }
-    UNROLL for (int i = 0; i < R; i++) UNROLL for (int v = 0; v < NV; v++) vstore(to + i * width + v * L, acc[i * NV + v]);
-}
-
-typedef void FN(product)(const REAL *zi, const REAL *zv, intptr_t rows, intptr_t width, REAL *to);
-
 #undef HEIGHT
 #if ROWS4 == 6 && L >= 8
 #define HEIGHT 8
@@ -539,6 +521,26 @@ typedef void FN(product)(const REAL *zi, const REAL *zv, intptr_t rows, intptr_t
 #else
 #define HEIGHT 2
 #endif
+
+/* to[i][v] += sum over rows of z_i times vector v of z, R numbers by NV vectors, both from the same rows of `width`. */
+INLINE void FN(product_body)(const int R, const int NV, const REAL *zi, const REAL *zv, intptr_t rows, intptr_t width,
+                             REAL *to) {
+    V acc[HEIGHT * 3];
+    UNROLL for (int i = 0; i < R * NV; i++) acc[i] = vset1(0);
+    for (intptr_t n = 0; n < rows; n++, zi += width, zv += width) {
+        V y[3];
+        UNROLL for (int v = 0; v < NV; v++) y[v] = vload(zv + v * L);
+        UNROLL for (int i = 0; i < R; i++) {
+            V x = vset1(zi[i]);
+            UNROLL for (int v = 0; v < NV; v++) acc[i * NV + v] = vfma(x, y[v], acc[i * NV + v]);
+        }
+    }
+    UNROLL for (int i = 0; i < R; i++) UNROLL for (int v = 0; v < NV; v++)
+        vstore(to + i * width + v * L, vload(to + i * width + v * L) + acc[i * NV + v]);
+}
+
+typedef void FN(product)(const REAL *zi, const REAL *zv, intptr_t rows, intptr_t width, REAL *to);
+
 #define FM_DEFINE_PRODUCT(NV)                                                                                          \
     NOINLINE static void FN(product##NV)(const REAL *zi, const REAL *zv, intptr_t rows, intptr_t width, REAL *to) {     \
         FN(product_body)(HEIGHT, NV, zi, zv, rows, width, to);                                                         \
