@@ -52,6 +52,7 @@ typedef struct FN(mix) {
     REAL *means;     /* (K, vectors * L), 0 beyond D; of "tied" behind them those of whitened rows */
     REAL *factors;   /* full, tied: triangles as `triangle` reads them; diag: (K, D) pairs of 1/s and mean/s */
     REAL *constants; /* (K) */
+    REAL *scales;    /* (K) what squares are multiplied by: -1/2, of "spherical" times 1/σ² */
     REAL *centre;    /* tied: (D), what is taken from rows before they are whitened */
     size_t packed;
     /* a worker's own */
@@ -75,7 +76,7 @@ static intptr_t FN(sums_of)(const FN(mix) * f) {
     if (FN(by_features)(f)) return K * (width * width + width + L); /* products reach beyond D, to full vectors */
     switch (f->p->type) {
     case FM_FULL: return K * FN(triangle_size)(D + 1) * L;
-    case FM_DIAG: return K * (2 * D + 1) * L;
+    case FM_DIAG: return K * (2 * D + 2) * L;
     default: return K * (D + 2) * L;
     }
 }
@@ -99,6 +100,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
     const intptr_t factors = p->type == FM_FULL ? K * FN(triangle_size)(D) : tied ? FN(triangle_size)(D) : 2 * K * D;
     f->factors = fm_take(&packed, factors * sizeof(REAL));
     f->constants = fm_take(&packed, K * sizeof(REAL));
+    f->scales = fm_take(&packed, K * sizeof(REAL));
     f->centre = fm_take(&packed, D * sizeof(REAL));
     f->nslots = 2 * workers;
     f->done = fm_take(&packed, f->nslots * sizeof(intptr_t));
@@ -112,7 +114,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
         FN(mix) mine = *f;
         mine.xt = fm_take(&arena, D * ROWS * sizeof(REAL));
         mine.yt = tied ? fm_take(&arena, D * ROWS * sizeof(REAL)) : mine.xt;
-        mine.panel = fm_take(&arena, (D + 1) * ROWS * sizeof(REAL) + PACKED_BYTES);
+        mine.panel = fm_take(&arena, (D + 4) * ROWS * sizeof(REAL) + PACKED_BYTES);
         mine.l = fm_take(&arena, K * ROWS * sizeof(REAL));
         mine.h = p->type == FM_SPHERICAL ? fm_take(&arena, K * ROWS * sizeof(REAL)) : mine.l;
         mine.weight = fm_take(&arena, ROWS * sizeof(REAL));
@@ -151,6 +153,8 @@ static size_t FN(prepare)(fm_mixture *p, intptr_t worker, intptr_t workers) {
     memset(f.means, 0, K * width * sizeof(REAL));
     for (intptr_t k = 0; k < K; k++) memcpy(f.means + k * width, means + k * D, D * sizeof(REAL));
     memcpy(f.constants, p->constants, K * sizeof(REAL));
+    for (intptr_t k = 0; k < K; k++)
+        f.scales[k] = (REAL)-0.5 * (p->type == FM_SPHERICAL ? factors[k] * factors[k] : 1);
     switch (p->type) {
     case FM_FULL:
         for (intptr_t k = 0; k < K; k++)
@@ -183,9 +187,11 @@ static size_t FN(prepare)(fm_mixture *p, intptr_t worker, intptr_t workers) {
 
 /* -------------------------------------------------------------------------------------------------------- distances */
 
-/* Outputs [j0, j0 + J) of (x - mean) U for GROUPS vectors of rows: their squares are added to q, or, where out is given,
- * they are left there, ROWS apart. panel: (x - mean), GROUPS vectors for each feature. */
-INLINE const REAL *FN(triangle_body)(const int J, const REAL *panel, const REAL *u, intptr_t j0, V *q, REAL *out) {
+/* Outputs [j0, j0 + J) of (x - mean) U for the GROUPS vectors of rows that xt begins with: their squares are added to q,
+ * or, where out is given, they are left there, ROWS apart. panel: x - mean, GROUPS vectors for each feature, of which those
+ * before j0 are there and J more are added, so that their stores hide behind multiply-adds. */
+INLINE const REAL *FN(triangle_body)(const int J, const REAL *xt, const REAL *mean, REAL *panel, const REAL *u, intptr_t j0,
+                                     V *q, REAL *out) {
     V acc[OUTPUTS * GROUPS];
     UNROLL for (int i = 0; i < J * GROUPS; i++) acc[i] = vset1(0);
     for (intptr_t i = 0; i < j0; i++, panel += GROUPS * L, u += J) {
@@ -195,8 +201,11 @@ INLINE const REAL *FN(triangle_body)(const int J, const REAL *panel, const REAL 
             acc[j * GROUPS + g] = vfma(vset1(u[j]), x[g], acc[j * GROUPS + g]);
     }
     UNROLL for (int i = 0; i < J; i++) {
-        V x[GROUPS];
-        UNROLL for (int g = 0; g < GROUPS; g++) x[g] = vload(panel + g * L);
+        V x[GROUPS], m = vset1(mean[j0 + i]);
+        UNROLL for (int g = 0; g < GROUPS; g++) {
+            x[g] = vload(xt + (j0 + i) * ROWS + g * L) - m;
+            vstore(panel + g * L, x[g]);
+        }
         UNROLL for (int j = i; j < J; j++, u++) UNROLL for (int g = 0; g < GROUPS; g++)
             acc[j * GROUPS + g] = vfma(vset1(*u), x[g], acc[j * GROUPS + g]);
         panel += GROUPS * L;
@@ -211,11 +220,13 @@ INLINE const REAL *FN(triangle_body)(const int J, const REAL *panel, const REAL 
     return u;
 }
 
-typedef const REAL *FN(triangle)(const REAL *panel, const REAL *u, intptr_t j0, V *q, REAL *out);
+typedef const REAL *FN(triangle)(const REAL *xt, const REAL *mean, REAL *panel, const REAL *u, intptr_t j0, V *q,
+                                 REAL *out);
 
 #define FM_DEFINE_TRIANGLE(J)                                                                                          \
-    NOINLINE static const REAL *FN(triangle##J)(const REAL *panel, const REAL *u, intptr_t j0, V *q, REAL *out) {       \
-        return FN(triangle_body)(J, panel, u, j0, q, out);                                                             \
+    NOINLINE static const REAL *FN(triangle##J)(const REAL *xt, const REAL *mean, REAL *panel, const REAL *u,           \
+                                                intptr_t j0, V *q, REAL *out) {                                        \
+        return FN(triangle_body)(J, xt, mean, panel, u, j0, q, out);                                                   \
     }
 FM_DEFINE_TRIANGLE(1)
 FM_DEFINE_TRIANGLE(2)
@@ -231,13 +242,9 @@ static FN(triangle) *const FN(triangles)[OUTPUTS + 1] = {0, FN(triangle1), FN(tr
 /* All outputs, for the GROUPS vectors of rows that xt and out begin with. */
 static void FN(whiten)(const FN(mix) * f, const REAL *xt, const REAL *mean, const REAL *u, V *q, REAL *out) {
     const intptr_t D = f->D, parts = fm_parts(D, OUTPUTS);
-    for (intptr_t d = 0; d < D; d++) {
-        V m = vset1(mean[d]);
-        UNROLL for (int g = 0; g < GROUPS; g++) vstore(f->panel + (d * GROUPS + g) * L, vload(xt + d * ROWS + g * L) - m);
-    }
     for (intptr_t b = 0, j0 = 0, J; b < parts; b++, j0 += J) {
         J = fm_part(D, parts, b);
-        u = FN(triangles)[J](f->panel, u, j0, q, out ? out + j0 * ROWS : 0);
+        u = FN(triangles)[J](xt, mean, f->panel, u, j0, q, out ? out + j0 * ROWS : 0);
     }
 }
 
@@ -277,61 +284,69 @@ FM_DEFINE_FEW(6)
 static FN(few) *const FN(fews)[OUTPUTS + 1] = {0,           FN(few1), FN(few2), FN(few3),
                                                FN(few4),    FN(few5), FN(few6)};
 
-/* 1 and 2 for independent features: (x s - m s)² by pairs (s, m s) or, where they are not given, (x - m)². */
-INLINE void FN(independent)(const int scaled, intptr_t D, const REAL *xt, const REAL *at, REAL constant, REAL scale,
-                            REAL *l) {
-    for (intptr_t t = 0; t < ROWS; t += GROUPS * L) {
-        V q[GROUPS];
-        UNROLL for (int g = 0; g < GROUPS; g++) q[g] = vset1(0);
-        for (intptr_t d = 0; d < D; d++) {
-            V s = vset1(at[scaled ? 2 * d : d]), ms = vset1(at[scaled ? 2 * d + 1 : d]);
+/* 1 and 2 for independent features, of all components: (x s - m s)² by pairs (s, m s), or (x - m)² times a scale of the
+ * component's own. GROUPS vectors of rows stay in the first-level cache while the components pass by, two at a time. */
+INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt, const REAL *means) {
+    const intptr_t D = f->D, K = f->K, each = scaled ? 2 * D : f->vectors * L;
+    for (intptr_t t = 0; t < ROWS; t += GROUPS * L)
+        for (intptr_t k0 = 0; k0 < K; k0 += 2) {
+            const intptr_t k1 = k0 + (k0 + 1 < K);
+            const REAL *a = means + k0 * each, *b = means + k1 * each, *x = xt + t;
+            V p[GROUPS], q[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; g++) p[g] = q[g] = vset1(0);
+            for (intptr_t d = 0; d < D; d++, x += ROWS, a += 1 + scaled, b += 1 + scaled)
+                UNROLL for (int g = 0; g < GROUPS; g++) {
+                    V xg = vload(x + g * L), y, z;
+                    if (scaled) {
+                        y = vfma(xg, vset1(a[0]), -vset1(a[1]));
+                        z = vfma(xg, vset1(b[0]), -vset1(b[1]));
+                    } else {
+                        y = xg - vset1(a[0]);
+                        z = xg - vset1(b[0]);
+                    }
+                    p[g] = vfma(y, y, p[g]);
+                    q[g] = vfma(z, z, q[g]);
+                }
+            V c0 = vset1(f->constants[k0]), c1 = vset1(f->constants[k1]);
+            V s0 = vset1(f->scales[k0]), s1 = vset1(f->scales[k1]);
             UNROLL for (int g = 0; g < GROUPS; g++) {
-                V x = vload(xt + d * ROWS + t + g * L), y;
-                if (scaled) y = vfma(x, s, -ms);
-                else y = x - s;
-                q[g] = vfma(y, y, q[g]);
+                vstore(f->l + k0 * ROWS + t + g * L, vfma(s0, p[g], c0));
+                vstore(f->l + k1 * ROWS + t + g * L, vfma(s1, q[g], c1));
             }
         }
-        UNROLL for (int g = 0; g < GROUPS; g++) vstore(l + t + g * L, vfma(vset1(scale), q[g], vset1(constant)));
-    }
 }
 
-NOINLINE static void FN(scaled_distances)(intptr_t D, const REAL *xt, const REAL *at, REAL constant, REAL *l) {
-    FN(independent)(1, D, xt, at, constant, (REAL)-0.5, l);
-}
+NOINLINE static void FN(scaled_distances)(const FN(mix) * f) { FN(independent)(1, f, f->xt, f->factors); }
 
-NOINLINE static void FN(plain_distances)(intptr_t D, const REAL *xt, const REAL *mean, REAL constant, REAL scale, REAL *l) {
-    FN(independent)(0, D, xt, mean, constant, scale, l);
+NOINLINE static void FN(plain_distances)(const FN(mix) * f, const REAL *xt, const REAL *means) {
+    FN(independent)(0, f, xt, means);
 }
 
 /* 1 and 2: l (K, ROWS) of the block in xt. */
 static void FN(densities)(const FN(mix) * f) {
     const intptr_t D = f->D, K = f->K, width = f->vectors * L;
-    const REAL *s = f->p->factors;
-    if (f->p->type == FM_TIED)
+    switch (f->p->type) {
+    case FM_TIED:
         for (intptr_t t = 0; t < ROWS; t += GROUPS * L) FN(whiten)(f, f->xt + t, f->centre, f->factors, 0, f->yt + t);
+        FN(plain_distances)(f, f->yt, f->means + K * width);
+        return;
+    case FM_DIAG: FN(scaled_distances)(f); return;
+    case FM_SPHERICAL: FN(plain_distances)(f, f->xt, f->means); return;
+    default: break;
+    }
     for (intptr_t k = 0; k < K; k++) {
-        const REAL *mean = f->means + k * width;
+        const REAL *mean = f->means + k * width, *u = f->factors + k * FN(triangle_size)(D);
         REAL *l = f->l + k * ROWS, constant = f->constants[k];
-        switch (f->p->type) {
-        case FM_FULL: {
-            const REAL *u = f->factors + k * FN(triangle_size)(D);
-            if (D <= OUTPUTS) {
-                FN(fews)[D](f->xt, mean, u, constant, l);
-                break;
-            }
-            for (intptr_t t = 0; t < ROWS; t += GROUPS * L) {
-                V q[GROUPS];
-                UNROLL for (int g = 0; g < GROUPS; g++) q[g] = vset1(0);
-                FN(whiten)(f, f->xt + t, mean, u, q, 0);
-                UNROLL for (int g = 0; g < GROUPS; g++)
-                    vstore(l + t + g * L, vfma(vset1((REAL)-0.5), q[g], vset1(constant)));
-            }
-            break;
+        if (D <= OUTPUTS) {
+            FN(fews)[D](f->xt, mean, u, constant, l);
+            continue;
         }
-        case FM_TIED: FN(plain_distances)(D, f->yt, mean + K * width, constant, (REAL)-0.5, l); break;
-        case FM_DIAG: FN(scaled_distances)(D, f->xt, f->factors + 2 * k * D, constant, l); break;
-        default: FN(plain_distances)(D, f->xt, mean, constant, (REAL)-0.5 * s[k] * s[k], l);
+        for (intptr_t t = 0; t < ROWS; t += GROUPS * L) {
+            V q[GROUPS];
+            UNROLL for (int g = 0; g < GROUPS; g++) q[g] = vset1(0);
+            FN(whiten)(f, f->xt + t, mean, u, q, 0);
+            UNROLL for (int g = 0; g < GROUPS; g++)
+                vstore(l + t + g * L, vfma(vset1((REAL)-0.5), q[g], vset1(constant)));
         }
     }
 }
@@ -453,39 +468,37 @@ static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
     }
 }
 
-/* 4 for independent features: n, then first and (squares) second of each feature; or n, first, and of "spherical" the
- * distance, which 2 holds: |x - mean|² = (constant - l) * unscaled. */
-INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t k, REAL *acc, REAL unscaled) {
-    const intptr_t D = f->D;
-    const REAL *mean = f->means + k * f->vectors * L, *h = f->h + k * ROWS, *l = f->l + k * ROWS;
-    REAL *r = f->panel;
-    V n = vload(acc), distance = vload(acc + L), c = vset1(f->constants[k]);
-    for (intptr_t t = 0; t < ROWS; t += L) {
-        V z = vload(h + t) * vload(f->root + t), rt = z * z;
-        n += rt;
-        if (!squares && unscaled != 0) distance = vfma(rt, (c - vload(l + t)) * vset1(unscaled), distance);
-        vstore(r + t, rt);
+/* 4 for independent features, components [k, k + 4) at once, so that a row's numbers are read once for all of them: of each
+ * component n, the distance (of "spherical", which 2 holds: |x - mean|² = (l - constant) / scale), then of each feature
+ * first and, for squares, second. */
+INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t k) {
+    const intptr_t D = f->D, each = f->sums_size / f->K, width = f->vectors * L;
+    const int count = f->K - k < 4 ? (int)(f->K - k) : 4, distances = f->p->type == FM_SPHERICAL;
+    REAL *r = f->panel, *acc = f->sums + k * each;
+    for (int i = 0; i < count; i++) {
+        const REAL *h = f->h + (k + i) * ROWS, *l = f->l + (k + i) * ROWS;
+        V n = vset1(0), distance = vset1(0), c = vset1(f->constants[k + i]);
+        for (intptr_t t = 0; t < ROWS; t += L) {
+            V z = vload(h + t) * vload(f->root + t), rt = z * z;
+            n += rt;
+            if (distances) distance = vfma(rt, vload(l + t) - c, distance);
+            vstore(r + i * ROWS + t, rt);
+        }
+        REAL *to = acc + i * each;
+        vstore(to, vload(to) + n);
+        vstore(to + L, vload(to + L) + distance / vset1(f->scales[k + i]));
     }
-    vstore(acc, n);
-    acc += L;
-    if (!squares) {
-        vstore(acc, distance);
-        acc += L;
-    }
-    for (intptr_t d0 = 0; d0 < D; d0 += 4) {
-        const int left = D - d0 < 4 ? (int)(D - d0) : 4;
+    for (intptr_t d = 0; d < D; d++) {
         V m[4], s1[4], s2[4];
-        const REAL *x[4];
+        const REAL *x = f->xt + d * ROWS;
         UNROLL for (int i = 0; i < 4; i++) {
-            const intptr_t d = d0 + (i < left ? i : 0);
-            m[i] = vset1(mean[d]);
-            x[i] = f->xt + d * ROWS;
+            m[i] = vset1(f->means[(k + (i < count ? i : 0)) * width + d]);
             s1[i] = s2[i] = vset1(0);
         }
         for (intptr_t t = 0; t < ROWS; t += L) {
-            V rt = vload(r + t);
+            V xt = vload(x + t);
             UNROLL for (int i = 0; i < 4; i++) {
-                V w = vload(x[i] + t) - m[i];
+                V rt = vload(r + i * ROWS + t), w = xt - m[i];
                 if (squares) {
                     V rw = rt * w;
                     s1[i] += rw;
@@ -495,21 +508,17 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
                 }
             }
         }
-        for (int i = 0; i < left; i++) {
-            REAL *to = acc + (1 + squares) * (d0 + i) * L;
+        for (int i = 0; i < count; i++) {
+            REAL *to = acc + i * each + (2 + (1 + squares) * d) * L;
             vstore(to, vload(to) + s1[i]);
             if (squares) vstore(to + L, vload(to + L) + s2[i]);
         }
     }
 }
 
-NOINLINE static void FN(diagonal_sums)(const FN(mix) * f, intptr_t k, REAL *acc) {
-    FN(independent_sums)(1, f, k, acc, 0);
-}
+NOINLINE static void FN(diagonal_sums)(const FN(mix) * f, intptr_t k) { FN(independent_sums)(1, f, k); }
 
-NOINLINE static void FN(first_sums)(const FN(mix) * f, intptr_t k, REAL *acc, REAL unscaled) {
-    FN(independent_sums)(0, f, k, acc, unscaled);
-}
+NOINLINE static void FN(first_sums)(const FN(mix) * f, intptr_t k) { FN(independent_sums)(0, f, k); }
 
 /* --------------------------------------------------------------------------- statistics with lanes along the features */
 
@@ -552,14 +561,44 @@ FM_DEFINE_PRODUCT(3)
 
 static FN(product) *const FN(products)[4] = {0, FN(product1), FN(product2), FN(product3)};
 
-/* 4 of one component: the upper triangle of second (D, width), first (width) and n (L) of the rows whose root is not 0. */
-static void FN(full_by_features)(const FN(mix) * f, const REAL *X, intptr_t rows, intptr_t k, REAL *second, REAL *first,
-                                 REAL *n) {
+/* Row d, of L / 2 + 1, of to += sum over rows of z times z rotated by d lanes: every pair of L numbers once, those L / 2 apart
+ * twice, in little more than half the multiply-adds of an L x L product. */
+NOINLINE static void FN(rotated)(const REAL *z, intptr_t rows, intptr_t width, REAL *to) {
+    V acc[L / 2 + 1];
+    UNROLL for (int d = 0; d <= L / 2; d++) acc[d] = vset1(0);
+    for (intptr_t n = 0; n < rows; n++, z += width) {
+        V x = vload(z);
+        UNROLL for (int d = 0; d <= L / 2; d++) acc[d] = vfma(x, FN(rotate)(x, d), acc[d]);
+    }
+    UNROLL for (int d = 0; d <= L / 2; d++) vstore(to + d * width, vload(to + d * width) + acc[d]);
+}
+
+/* z[i] = root_i (x_i - mean), one vector of each of `count` rows; returns Σ root z. Four sums: one would wait for itself. */
+INLINE V FN(scale_rows)(const int whole, intptr_t left, const REAL *const *from, intptr_t offset, const REAL *roots, V mean,
+                        intptr_t count, intptr_t width, REAL *z) {
+    V sum[4];
+    UNROLL for (int u = 0; u < 4; u++) sum[u] = vset1(0);
+    for (intptr_t i = 0; i < count; i += 4)
+        UNROLL for (int u = 0; u < 4; u++) {
+            if (i + u >= count) break;
+            V r = vset1(roots[i + u]), x;
+            if (whole) x = vload(from[i + u] + offset);
+            else x = vloadn(from[i + u] + offset, left);
+            x = r * (x - mean);
+            sum[u] = vfma(r, x, sum[u]);
+            vstore(z + (i + u) * width, x);
+        }
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* 4 of one component: second (width, width), of which the blocks above the diagonal, and those on it as `rotated` leaves
+ * them, then first (width) and n (L), of the rows whose root is not 0. */
+static void FN(full_by_features)(const FN(mix) * f, const REAL *X, intptr_t rows, intptr_t k, REAL *second) {
     const intptr_t D = f->D, width = f->vectors * L, fit = PACKED_BYTES / (width * (intptr_t)sizeof(REAL));
     const intptr_t most = fit < 32 ? 32 : fit > ROWS ? ROWS : fit;
     const REAL *mean = f->means + k * width, *h = f->h + k * ROWS;
     const REAL *from[ROWS];
-    REAL roots[ROWS], *z = f->panel;
+    REAL roots[ROWS], *z = f->panel, *first = second + width * width, *n = first + width;
     V total = vload(n);
     intptr_t active = 0;
     for (intptr_t t = 0; t < ROWS; t += L) {
@@ -577,19 +616,16 @@ static void FN(full_by_features)(const FN(mix) * f, const REAL *X, intptr_t rows
     for (intptr_t start = 0; start < active; start += most) {
         const intptr_t count = active - start < most ? active - start : most;
         for (intptr_t v = 0; v < f->vectors; v++) {
-            V m = vload(mean + v * L), sum = vload(first + v * L);
             const intptr_t left = D - v * L;
-            for (intptr_t i = 0; i < count; i++) {
-                V r = vset1(roots[start + i]), x = r * (FN(load_tail)(from[start + i] + v * L, left) - m);
-                sum = vfma(r, x, sum);
-                vstore(z + i * width + v * L, x);
-            }
-            vstore(first + v * L, sum);
+            V m = vload(mean + v * L), sum;
+            if (left >= L) sum = FN(scale_rows)(1, L, from + start, v * L, roots + start, m, count, width, z + v * L);
+            else sum = FN(scale_rows)(0, left, from + start, v * L, roots + start, m, count, width, z + v * L);
+            vstore(first + v * L, vload(first + v * L) + sum);
         }
-        for (intptr_t i = 0; i < D; i += HEIGHT) /* rows beyond D meet the zeros that fill up the last vector */
-            for (intptr_t v = i / L, nv; v < f->vectors; v += nv) {
-                const intptr_t parts = fm_parts(f->vectors - v, 3);
-                nv = fm_part(f->vectors - v, parts, 0);
+        for (intptr_t v = 0; v < f->vectors; v++) FN(rotated)(z + v * L, count, width, second + v * L * (width + 1));
+        for (intptr_t i = 0; i + L < width; i += HEIGHT)
+            for (intptr_t v = i / L + 1, nv; v < f->vectors; v += nv) {
+                nv = fm_part(f->vectors - v, fm_parts(f->vectors - v, 3), 0);
                 FN(products)[nv](z + i, z + v * L, count, width, second + i * width + v * L);
             }
     }
@@ -627,13 +663,18 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
     if (FN(by_features)(f)) {
         for (intptr_t k = 0; k < K; k++, from += width * width + width + L) {
             for (intptr_t i = 0; i < D; i++)
-                for (intptr_t j = i; j < D; j++) *second++ = (double)from[i * width + j];
+                for (intptr_t j = i; j < D; j++) {
+                    const intptr_t block = i / L * L, turn = j - i;
+                    intptr_t at = i * width + j;
+                    if (j < block + L) at = turn <= L / 2 ? (block + turn) * width + i : (block + L - turn) * width + j;
+                    *second++ = (double)from[at];
+                }
             for (intptr_t d = 0; d < D; d++) first[k * D + d] = (double)from[width * width + d];
             n[k] = FN(lanes)(vload(from + width * width + width));
         }
     } else {
         const intptr_t count = f->sums_size / L / K;
-        double *sums = (double *)f->panel; /* (D + 1) * ROWS reals hold (D + 1)(D + 2) / 2 doubles while D <= FM_FEW, 2 D + 1 always */
+        double *sums = (double *)f->panel; /* (D + 1) * ROWS reals hold (D + 1)(D + 2) / 2 doubles while D <= FM_FEW, 2 D + 2 always */
         for (intptr_t k = 0; k < K; k++, from += count * L) {
             FN(lane_sums)(from, count, sums);
             if (f->p->type == FM_FULL) {
@@ -652,8 +693,8 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
                 const int squares = f->p->type == FM_DIAG;
                 n[k] = sums[0];
                 for (intptr_t d = 0; d < D; d++) {
-                    first[k * D + d] = sums[squares ? 1 + 2 * d : 2 + d];
-                    if (squares) second[k * D + d] = sums[2 + 2 * d];
+                    first[k * D + d] = sums[2 + (1 + squares) * d];
+                    if (squares) second[k * D + d] = sums[3 + 2 * d];
                 }
                 if (f->p->type == FM_SPHERICAL) second[k] = sums[1];
             }
@@ -666,7 +707,7 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
 static void FN(block)(const FN(mix) * f, intptr_t start, intptr_t rows, V *likelihood) {
     fm_mixture *p = f->p;
     const intptr_t D = f->D, K = f->K;
-    const REAL *X = (const REAL *)p->X + start * D, *w = p->sample_weight, *s = p->factors;
+    const REAL *X = (const REAL *)p->X + start * D, *w = p->sample_weight;
     FN(rows_in)(X, D, rows, f->xt);
     FN(densities)(f);
     if (p->log_density) FN(rows_out)(f->l, K, rows, (REAL *)p->log_density + start * K);
@@ -678,20 +719,17 @@ static void FN(block)(const FN(mix) * f, intptr_t start, intptr_t rows, V *likel
     if (!p->n) return;
     FN(row_weights)(w ? w + start : 0, rows, f->weight);
     FN(roots)(f->l, K, f->weight, f->h, f->root, likelihood);
-    const intptr_t each = f->sums_size / K, width = f->vectors * L;
-    for (intptr_t k = 0; k < K; k++) {
-        REAL *sums = f->sums + k * each;
-        switch (p->type) {
-        case FM_FULL:
-            if (FN(by_features)(f))
-                FN(full_by_features)(f, X, rows, k, sums, sums + width * width, sums + width * width + width);
-            else FN(full_by_rows)(f, k, sums);
-            break;
-        case FM_TIED: FN(first_sums)(f, k, sums, 0); break;
-        case FM_DIAG: FN(diagonal_sums)(f, k, sums); break;
-        default: FN(first_sums)(f, k, sums, 2 / (s[k] * s[k]));
+    const intptr_t each = f->sums_size / K;
+    if (p->type == FM_FULL)
+        for (intptr_t k = 0; k < K; k++) {
+            if (FN(by_features)(f)) FN(full_by_features)(f, X, rows, k, f->sums + k * each);
+            else FN(full_by_rows)(f, k, f->sums + k * each);
         }
-    }
+    else
+        for (intptr_t k = 0; k < K; k += 4) {
+            if (p->type == FM_DIAG) FN(diagonal_sums)(f, k);
+            else FN(first_sums)(f, k);
+        }
 }
 
 static size_t FN(walk)(fm_mixture *p, intptr_t worker, intptr_t workers) {

@@ -205,3 +205,19 @@ INLINE void FN(transpose)(V *rows) {
     }
 }
 #endif
+
+/* Lane l of the answer is lane (l + d) % L. */
+#if defined(__clang__)
+INLINE V FN(rotate)(V x, int d) {
+    REAL lanes[2 * L];
+    vstore(lanes, x);
+    vstore(lanes + L, x);
+    return vload(lanes + d);
+}
+#else
+INLINE V FN(rotate)(V x, int d) {
+    INT from;
+    UNROLL for (int l = 0; l < L; l++) from[l] = (l + d) % L;
+    return __builtin_shuffle(x, from);
+}
+#endif
