@@ -4,6 +4,8 @@
     python bench/bench_peers.py --json bench/results/peers-1.json
     python bench/bench_peers.py --threads 2 --json bench/results/peers-2.json
     python bench/bench_scaling.py --json bench/results/scaling.json
+    python bench/bench_mixture.py --json bench/results/mixture-1.json
+    python bench/bench_mixture.py --threads 2 --json bench/results/mixture-2.json
     python bench/report.py bench/results/*.json          writes them between <!-- bench --> and <!-- /bench -->, and
                                                          between markers by the names of the other files: <!-- peers-1
                                                          --> and <!-- /peers-1 -->, <!-- peers-2 --> and so on
@@ -29,11 +31,13 @@ CELLS = {"lstm": 4, "gru": 3, "rnn": 1}  # the number of gates
 MODES = {"training": 3, "inference": 1}  # matrix products, in forward passes
 LIBRARIES = ("torch", "onnxruntime", "openvino", "jax")
 PEERS = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "jax": "JAX", "reference": "NumPy"}
+MIXTURE_MODES = {"em": "EM iteration", "predict_proba": "predict_proba", "score_samples": "score_samples"}
+MIXTURE_PEERS = {"sklearn": "scikit-learn", "daal4py": "oneDAL", "reference": "NumPy"}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("results", type=Path, nargs="+", help="what fastml bench or bench_peers.py wrote with --json")
+    parser.add_argument("results", type=Path, nargs="+", help="what the commands above wrote with --json")
     parser.add_argument("--readme", type=Path, default=Path(__file__).parent.parent / "README.md")
     parser.add_argument("--check", action="store_true", help="write nothing; exit status 1 if a table is stale")
     arguments = parser.parse_args(argv)
@@ -46,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
             parser.error(f"{path} is of an older bench_peers.py")
         if "scaling" in report:
             name, written = path.stem, "\n".join([f"{where(report)}.", "", *scaling(report["scaling"])])
+        elif "mixtures" in report:
+            name, written = path.stem, mixtures(report)
         else:
             name, written = (path.stem, peers(report)) if "results" in report else ("bench", table(report))
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -128,7 +134,13 @@ def peers(report: dict) -> str:
         f"| cell | T,B,I,H | {' | '.join(head for head, _, _ in columns)} |",
         "|---|---|" + "---:|" * len(columns),
     ]
-    for cell, group in groupby(problems, key=lambda problem: problem[0]):
+    lines += [*body(problems, columns), "", *pairs(report), "", NOTE, *failures(report, PEERS)]
+    return "\n".join(lines)
+
+
+def body(problems: dict[tuple[str, ...], dict[str, dict]], columns: Sequence[tuple[str, str, Cell]]) -> Iterator[str]:
+    """Lines of a Markdown table: problems down; below those that begin alike their geometric means and least ratios."""
+    for name, group in groupby(problems, key=lambda problem: problem[0]):
         found: list[list[float]] = [[] for _ in columns]
         for problem in group:
             shown = []
@@ -137,11 +149,10 @@ def peers(report: dict) -> str:
                 text, figure = what(row) if row else ("-", None)
                 shown.append(text)
                 ratios += [figure] if figure is not None else []
-            lines.append(f"| {cell} | {problem[1]} | {' | '.join(shown)} |")
-        for name, over in (("geometric mean", statistics.geometric_mean), ("least", min)):
-            lines.append(f"| **{cell}** | {name} | {' | '.join(bold(over(r)) if r else '' for r in found)} |")
-    lines += ["", *pairs(report), "", NOTE, *failures(report)]
-    return "\n".join(lines)
+            yield f"| {' | '.join((*problem, *shown))} |"
+        empty = [""] * (len(problem) - 2)
+        for word, over in (("geometric mean", statistics.geometric_mean), ("least", min)):
+            yield f"| {' | '.join((f'**{name}**', word, *empty, *(bold(over(r)) if r else '' for r in found)))} |"
 
 
 NOTE = (
@@ -170,7 +181,7 @@ def peer_columns(report: dict) -> Iterator[tuple[str, str, Cell]]:
                 yield f"{name} / fastest peer", mode, partial(against, name=name, peer=None)
         if report["lengths"]:
             yield "a step that counts / at full length", mode, lambda row: (three(per_step(row) or math.nan), None)
-        yield "error, PyTorch's" if (mode, "torch") in names else "error", mode, partial(errors, own=own)
+        yield "error, PyTorch's" if (mode, "torch") in names else "error", mode, partial(errors, names=(own, "torch"))
 
 
 def absolute(row: dict, name: str, peak: float) -> tuple[str, None]:
@@ -189,8 +200,8 @@ def against(row: dict, name: str, peer: str | None) -> tuple[str, float | None]:
     return f"{bold(over)} ({three(least)} to {three(greatest)}){'' if peer else ' ' + other}", over
 
 
-def errors(row: dict, own: str) -> tuple[str, None]:
-    found = (row["contenders"].get(name, {}).get("errors") for name in (own, "torch"))
+def errors(row: dict, names: Sequence[str]) -> tuple[str, None]:
+    found = (row["contenders"].get(name, {}).get("errors") for name in names)
     return ", ".join(short(max(e.values())) for e in found if e), None
 
 
@@ -199,15 +210,16 @@ def why(row: dict, name: str | None) -> str:
     return next((found[key] for key in ("gone", "wrong", "without") if key in found), "-")
 
 
-def failures(report: dict) -> Iterator[str]:
+def failures(report: dict, peers: dict[str, str]) -> Iterator[str]:
     """Who was not there, and every problem that a contender failed at."""
     if report["missing"]:
-        yield f"Not installed: {', '.join(PEERS[name] for name in report['missing'])}."
-    for row in report["results"]:
+        yield f"Not installed: {', '.join(peers[name] for name in report['missing'])}."
+    for row in report.get("results") or report["mixtures"]:
         sizes = ",".join(map(str, row["sizes"].values()))
+        kind = row["cell"] if "cell" in row else f"{row['type']} {row['dtype']}"
         for name, c in row["contenders"].items():
             if "gone" in c or "wrong" in c:
-                yield f"{name}, {row['cell']} {row['mode']} {sizes}: {why(row, name)}."
+                yield f"{name}, {kind} {row['mode']} {sizes}: {why(row, name)}."
 
 
 def bold(figure: float) -> str:
@@ -233,6 +245,76 @@ def pairs(report: dict) -> Iterator[str]:
             if any(found):
                 means = (f"{bold(statistics.geometric_mean(r))} ({three(min(r))})" if r else "-" for r in found)
                 yield f"| {cell} {mode}, {own} | {' | '.join(means)} |"
+
+
+# ------------------------------------------------------------------------------------------------------ mixtures
+
+
+def mixtures(report: dict) -> str:
+    """A table for each of fastml's: problems down, an EM iteration beside the peers', then what predicts."""
+    problems: dict[tuple[str, ...], dict[str, dict]] = {}
+    for row in report["mixtures"]:
+        key = row["dtype"], row["type"], ",".join(map(str, row["sizes"].values()))
+        problems.setdefault(key, {})[row["mode"]] = row
+    problems = dict(sorted(problems.items(), key=lambda item: item[0][0], reverse=True))  # by dtype, else as they came
+    data = "well separated" if report["separated"] else "overlapping"
+    counts = [row["components"] for row in report["mixtures"]]
+    few, many = (f(c[1] for c in counts) for f in (min, max))
+    gemm: dict[str, list[float]] = {}
+    for row in report["mixtures"]:
+        gemm.setdefault(row["dtype"], []).extend(row["gemm"])
+    product = "".join(f", {dtype} {three(statistics.median(g))} GFLOP/s" for dtype, g in gemm.items() if g)
+    lines = [
+        f"{where(report)}; {data} data, {three(few)} to {three(many)} components of a row above 1 %; "
+        f"NumPy's matrix product of n = {report['n']}{product}.",
+        "",
+    ]
+    for own in report["ours"]:
+        columns = list(mixture_columns(report, own))
+        lines += [
+            f"| dtype | type | N,D,K | {' | '.join(head for head, _, _ in columns)} |",
+            "|---|---|---|" + "---:|" * len(columns),
+            *body(problems, columns),
+            "",
+        ]
+    return "\n".join([*lines, MIXTURE_NOTE, *failures(report, MIXTURE_PEERS)])
+
+
+MIXTURE_NOTE = (
+    "How many times as fast as the peer; below 1 is a loss. A process for each, the same threads and CPUs, medians in "
+    "turn; in brackets the least and greatest ratio of one round. One EM iteration of scikit-learn and oneDAL is five "
+    "more in a fit, by five. share: of NumPy's matrix product in the same rounds, counting 2·N·K·D² operations. "
+    "Errors of an iteration's weights, means and covariances against NumPy in float64, relative to each "
+    "array's largest value."
+)
+
+
+def mixture_columns(report: dict, own: str) -> Iterator[tuple[str, str, Cell]]:
+    """Head, mode, and what a cell shows."""
+    rows = report["mixtures"]
+    names = {(row["mode"], n) for row in rows for n, c in row["contenders"].items() if "without" not in c}
+    for mode, title in MIXTURE_MODES.items():
+        if (mode, own) not in names:
+            continue
+        peers = [n for n in MIXTURE_PEERS if (mode, n) in names and n not in report["ours"]]
+        yield f"{title}: {own}{' (share)' if mode == 'em' else ''}", mode, partial(iteration, name=own)
+        for peer in peers if mode == "em" else [n for n in peers if n == "sklearn"]:
+            yield f"{own} / {MIXTURE_PEERS[peer]}", mode, partial(against, name=own, peer=peer)
+        if mode == "em":
+            beside = [n for n in peers if n != "reference"]
+            whose = "".join(f", {MIXTURE_PEERS[n]}'s" for n in beside)
+            yield f"error{whose}", mode, partial(errors, names=[own, *beside])
+
+
+def iteration(row: dict, name: str) -> tuple[str, None]:
+    medians = timed(row)
+    if name not in medians:
+        return why(row, name), None
+    shown = seconds(medians[name])
+    if row["gemm"]:
+        N, D, K = row["sizes"].values()
+        shown += f" ({2e-9 * N * K * D * D / medians[name] / statistics.median(row['gemm']):.0%})"
+    return shown, None
 
 
 # ------------------------------------------------------------------------------------------------------ scaling

@@ -2,8 +2,9 @@
 
 What a figure means
 -------------------
-* A time is that of the public call (`fastml.lstm_forward`, …): checks and the allocation of outputs included. Forward
-  passes are timed as in training, with ``keep=True``; a backward pass walks the tape of its own back end's forward.
+* A time is that of the public call (`fastml.lstm_forward`, `fastml.mixture.statistics`, …): checks and the allocation
+  of outputs included. Forward passes are timed as in training, with ``keep=True``; a backward pass walks the tape of
+  its own back end's forward. Gaussian mixtures are of covariance type "full".
 * Back ends are timed in turn (A B C A B C …) in one process with one thread count, each after untimed calls of its
   own; a ratio is the median of the reference over the median of the other, from those same rounds. It survives a
   machine whose speed drifts; absolute times do not.
@@ -20,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -35,18 +36,20 @@ from numpy.typing import NDArray
 
 import fastml
 
-from . import backend
+from . import backend, mixture
 from .kernels.table import KERNELS, Kernel, Sizes, shape_of
 from .threads import blas_limit, get_num_threads, usable_cpus
 
 __all__ = [
     "TRAINING",
     "Contender",
+    "Family",
     "Measurement",
     "Plan",
     "Report",
     "Training",
     "answers",
+    "clusters",
     "contenders",
     "copy_peak",
     "difference",
@@ -59,6 +62,7 @@ __all__ = [
     "prepare",
     "problem",
     "rounds",
+    "sizes_of",
     "stdlib_text",
     "steps",
     "train",
@@ -137,30 +141,57 @@ def missing() -> dict[str, dict[str, list[str]]]:
 # ------------------------------------------------------------------------------------------------------ problems
 
 
-def problem(row: Kernel, size: str | Sizes, dtype: str = "float32", seed: int = 0) -> Arrays:
-    """Random arguments, by name, for the public functions of a row: the forward's, and for a backward the upstream's.
+class Family(NamedTuple):
+    """How the rows of a family are timed: random arguments of the public function, the call, and what it answered."""
 
-    Weights and biases are PyTorch's U(-1/√H, 1/√H), all else is U(-1, 1). What a backward kernel takes from its
-    forward is not here: `prepare` has it from a real pass.
+    draw: Callable[[Kernel, Sizes, np.random.Generator], Arrays]
+    prepare: Callable[[Kernel, Arrays], Callable[[], Any]]
+    answers: Callable[[Kernel, Any], Arrays]
+
+
+def problem(row: Kernel, size: str | Sizes, dtype: str = "float32", seed: int = 0) -> Arrays:
+    """Random arguments, by name, for the public function of a row.
+
+    Recurrent: those of the forward, and for a backward the upstream's. Weights and biases are PyTorch's U(-1/√H, 1/√H),
+    all else is U(-1, 1). What a backward kernel takes from its forward is not here: `prepare` has it from a real pass.
+    Mixtures: `clusters` and `documents`, which overlap.
     """
     sizes = row.sizes[size] if isinstance(size, str) else size
-    forward = _forward(row)
-    axes = {name: a for name, a in {**forward.inputs, **row.inputs}.items() if name not in forward.outputs}
-    random = np.random.default_rng(seed)
-    arrays: Arrays = {}
-    for name, a in axes.items():
-        if not a.startswith(("intp", "bool")):
-            limit = sizes["H"] ** -0.5 if name.startswith(("w_", "b_")) else 1.0
-            arrays[name] = random.uniform(-limit, limit, shape_of(a, sizes)).astype(dtype)
-    return arrays
+    arrays = FAMILIES[row.family].draw(row, sizes, np.random.default_rng(seed))
+    return {name: array.astype(dtype, copy=False) for name, array in arrays.items()}
+
+
+def prepare(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    """The public call that serves `row`, ready to be timed. A backward runs its forward now, on the chosen back end."""
+    return FAMILIES[row.family].prepare(row, arrays)
+
+
+def answers(row: Kernel, result: Any) -> Arrays:
+    """The arrays in what a prepared call returned, by the names of the row's outputs."""
+    return FAMILIES[row.family].answers(row, result)
+
+
+def sizes_of(row: Kernel) -> set[str]:
+    """The letters that a size of this row's problems has."""
+    return set().union(*row.sizes.values())
 
 
 def _forward(row: Kernel) -> Kernel:
     return KERNELS[f"{row.family}_forward"]
 
 
-def prepare(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
-    """The public call that serves `row`, ready to be timed. A backward runs its forward now, on the chosen back end."""
+def _draw_recurrent(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    forward = _forward(row)
+    axes = {name: a for name, a in {**forward.inputs, **row.inputs}.items() if name not in forward.outputs}
+    arrays: Arrays = {}
+    for name, a in axes.items():
+        if not a.startswith(("intp", "bool")):
+            limit = sizes["H"] ** -0.5 if name.startswith(("w_", "b_")) else 1.0
+            arrays[name] = random.uniform(-limit, limit, shape_of(a, sizes))
+    return arrays
+
+
+def _prepare_recurrent(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
     if row.name.endswith("_forward"):
         return partial(getattr(fastml, row.name), **arrays)
     forward = _forward(row)
@@ -170,11 +201,82 @@ def prepare(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
     return partial(getattr(fastml, row.name), tape, **upstream)
 
 
-def answers(row: Kernel, result: Any) -> Arrays:
-    """The arrays in what a prepared call returned, by the names of the row's outputs."""
+def _answers_recurrent(row: Kernel, result: Any) -> Arrays:
     if isinstance(result, fastml.Gradients):
         return {f"d{name}": gradient for name, gradient in vars(result).items() if gradient is not None}
     return dict(zip(row.outputs, result[:-1], strict=False))  # the last is the tape; the rows of it are not answers
+
+
+def clusters(N: int, D: int, K: int, random: np.random.Generator, separation: float = 0.0) -> Arrays:
+    """Rows of K Gaussians of full covariances, and parameters near theirs, as in the middle of a fit; in float64.
+
+    Means are N(0, σ²) per coordinate, with D σ² = 4 whatever D is: some two nats from one component to another by their
+    means, so that most rows have several components. A positive `separation` is σ itself. Factors of covariances are
+    I + 0.3 G / √D, G standard normal; weights are U(1, 2), normalised. The means that are given are 0.1 standard normal
+    off the ones that the rows are drawn from.
+    """
+    means = random.standard_normal((K, D)) * (separation or 2 / np.sqrt(D))
+    factors = np.eye(D) + 0.3 / np.sqrt(D) * random.standard_normal((K, D, D))
+    weights = _shares(random, K)
+    labels = random.choice(K, N, p=weights)
+    X = random.standard_normal((N, D))
+    for k in range(K):
+        X[labels == k] = X[labels == k] @ factors[k].T + means[k]
+    means = means + 0.1 * random.standard_normal((K, D))
+    return {"X": X, "weights": weights, "means": means, "covariances": factors @ factors.swapaxes(1, 2)}
+
+
+def documents(N: int, V: int, K: int, random: np.random.Generator) -> Arrays:
+    """Counts of V words in N documents of 100 words on average, and the parameters that they are drawn from.
+
+    Probabilities are U(1, 2), normalised: documents are too short to tell the K components for certain.
+    """
+    weights, probabilities = _shares(random, K), _shares(random, K, V)
+    labels = random.choice(K, N, p=weights)
+    return {"X": random.poisson(100 * probabilities[labels]), "weights": weights, "probabilities": probabilities}
+
+
+def _shares(random: np.random.Generator, *shape: int) -> NDArray[Any]:
+    """U(1, 2), normalised and rounded to multiples of 2^-22: they sum to 1 in float32 as in float64."""
+    shares = random.uniform(1, 2, shape)
+    shares = np.floor(2**22 * shares / shares.sum(axis=-1, keepdims=True))
+    shares[..., 0] += 2**22 - shares.sum(axis=-1)
+    return shares / 2**22
+
+
+def _draw_gaussian(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    arrays = clusters(**sizes, random=random)
+    if row.name == "gaussian_log_density":
+        del arrays["weights"]
+    return arrays
+
+
+def _draw_multinomial(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    return documents(**sizes, random=random)
+
+
+def _prepare_mixture(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    return partial(getattr(mixture, row.name.removeprefix("gaussian_")), **arrays)
+
+
+def _answers_mixture(row: Kernel, result: Any) -> Arrays:
+    """An array, a tuple of them, or statistics."""
+    if isinstance(result, np.ndarray):
+        result = (result,)
+    if not isinstance(result, tuple):
+        result = [np.atleast_1d(getattr(result, name)) for name in row.outputs]
+    return dict(zip(row.outputs, result, strict=False))  # labels are not returned
+
+
+RECURRENT = Family(_draw_recurrent, _prepare_recurrent, _answers_recurrent)
+
+FAMILIES = {
+    "rnn": RECURRENT,
+    "gru": RECURRENT,
+    "lstm": RECURRENT,
+    "gaussian": Family(_draw_gaussian, _prepare_mixture, _answers_mixture),
+    "multinomial": Family(_draw_multinomial, _prepare_mixture, _answers_mixture),
+}
 
 
 def exact(row: Kernel, arrays: Arrays) -> Arrays:
@@ -499,8 +601,8 @@ def _blas() -> str:
 class Plan:
     """What a run is to measure.
 
-    `sizes` replaces the table's sizes (and the training step's) by one; None keeps them. Each cell takes its share of
-    `seconds`, `cell` at the most, and never less than `fewest` rounds.
+    `sizes` replaces the table's sizes (and the training step's) by one, of whose letters each takes its own; None keeps
+    them. Each cell takes its share of `seconds`, `cell` at the most, and never less than `fewest` rounds.
     """
 
     kernels: Sequence[Kernel]
@@ -531,8 +633,16 @@ class Report:
 def steps(plan: Plan, report: Report) -> list[tuple[str, Callable[[], None]]]:
     """The run in steps, each a label and a call that adds what it measures to `report`."""
     end = perf_counter() + plan.seconds
-    sizes = [plan.sizes] if plan.sizes else None
-    cells = [(row, size, dtype) for dtype in plan.dtypes for row in plan.kernels for size in sizes or row.sizes]
+
+    def given(letters: Collection[str]) -> Sizes:
+        return {letter: n for letter, n in plan.sizes.items() if letter in letters}
+
+    cells = [
+        (row, size, dtype)
+        for dtype in plan.dtypes
+        for row in plan.kernels
+        for size in ([given(sizes_of(row))] if plan.sizes else row.sizes)
+    ]
 
     def peaks() -> None:
         report.gemm = {dtype: gemm_peak(dtype) for dtype in plan.dtypes}
@@ -543,8 +653,8 @@ def steps(plan: Plan, report: Report) -> list[tuple[str, Callable[[], None]]]:
         report.cells += measure(row, size, dtype, plan.runners, fewest=plan.fewest, seconds=seconds)
 
     def training() -> None:
-        seconds = 5 * plan.cell
-        report.training = train(plan.text, plan.runners, plan.sizes or TRAINING, fewest=plan.fewest, seconds=seconds)
+        sizes = given(TRAINING) if plan.sizes else TRAINING
+        report.training = train(plan.text, plan.runners, sizes, fewest=plan.fewest, seconds=5 * plan.cell)
 
     found = [("the machine's peaks", peaks)]
     for n, (row, size, dtype) in enumerate(cells):

@@ -21,7 +21,7 @@ from .version import __version__
 
 __all__ = ["main"]
 
-WIDTH = 100  # columns that the tables are laid out for; a narrower terminal wraps them
+WIDTH = 112  # columns that the tables are laid out for; a narrower terminal wraps them
 
 DESCRIPTION = """\
 Time every kernel at a small and a large size in every back end that runs here, against the NumPy reference, and a
@@ -41,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run.add_argument("--backend", action="append", metavar="NAME", help="time this one (and the reference); repeatable")
     run.add_argument("--threads", type=int, metavar="N", help="threads for fastml and for NumPy's BLAS (default: all)")
-    run.add_argument("--size", metavar="T=1000,B=1,...", help="time this size instead of the small and the large one")
+    run.add_argument(
+        "--size", metavar="T=1000,B=1,...", help="instead of the small and the large one; of all kernels those it fits"
+    )
     run.add_argument("--full", action="store_true", help="medians of at least 7, float64 too, no limit to the whole")
     run.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     run.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ratios (needs matplotlib)")
@@ -66,6 +68,9 @@ def _bench(arguments: argparse.Namespace, command: str, error: Callable[[str], N
             error(f"--threads: expected at least 1, got {arguments.threads}")
         set_num_threads(arguments.threads)
     kernels, training = _kernels(arguments.kernel, error)
+    sizes = _sizes(arguments.size, error)
+    if sizes:
+        kernels, training = _fitting(sizes, kernels, training, bool(arguments.kernel), error)
     runners = _runners(arguments.backend or [], error)
     try:
         text = bench.stdlib_text() if training else None
@@ -76,12 +81,12 @@ def _bench(arguments: argparse.Namespace, command: str, error: Callable[[str], N
         runners=runners,
         text=text,
         dtypes=("float32", "float64") if arguments.full else ("float32",),
-        sizes=_sizes(arguments.size, kernels, training, error),
+        sizes=sizes,
         fewest=7 if arguments.full else 3,
         seconds=600.0 if arguments.full else 45.0,
     )
     if arguments.json:
-        _writable("--json", arguments.json, error)
+        writable("--json", arguments.json, error)
     if arguments.plot:
         _plottable(arguments.plot, runners, error)
 
@@ -94,10 +99,10 @@ def _bench(arguments: argparse.Namespace, command: str, error: Callable[[str], N
     except KeyboardInterrupt:
         print("interrupted: what was measured so far", file=sys.stderr)
     if arguments.json:
-        with _replaced(arguments.json) as path:
+        with replaced(arguments.json) as path:
             path.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
     if arguments.plot and _ratios(report):
-        with _replaced(arguments.plot) as path:
+        with replaced(arguments.plot) as path:
             _figure(report).savefig(path, dpi=150)
     _print(report)  # last: what is measured is kept even where nothing can be printed
     if not report.complete:
@@ -127,22 +132,32 @@ def _runners(names: list[str], error: Callable[[str], NoReturn]) -> list[bench.C
     return bench.contenders(names)
 
 
-def _sizes(
-    text: str | None, kernels: Sequence[Kernel], training: bool, error: Callable[[str], NoReturn]
-) -> Sizes | None:
+def _sizes(text: str | None, error: Callable[[str], NoReturn]) -> Sizes | None:
     if text is None:
         return None
     try:
         sizes = {letter.strip(): int(number) for letter, number in (part.split("=") for part in text.split(","))}
     except ValueError:
         error(f"--size: expected sizes such as T=1000,B=1,I=64,H=64, got {text!r}")
-    needed = set(bench.TRAINING if training else ()).union(*(size for row in kernels for size in row.sizes.values()))
-    if set(sizes) != needed or min(sizes.values()) < 1:
-        error(f"--size: expected a size of at least 1 for each of {', '.join(sorted(needed))}, got {text!r}")
     return sizes
 
 
-def _writable(option: str, path: Path, error: Callable[[str], NoReturn]) -> None:
+def _fitting(
+    sizes: Sizes, kernels: list[Kernel], training: bool, asked: bool, error: Callable[[str], NoReturn]
+) -> tuple[list[Kernel], bool]:
+    """The rows that have these sizes, and whether the training step has; all must that were asked for by name."""
+    needed = [(row, bench.sizes_of(row)) for row in kernels] + [(None, set(bench.TRAINING))] * training
+    fitting = [(row, letters) for row, letters in needed if letters <= set(sizes)]
+    used = set().union(*(letters for _, letters in fitting))
+    if used != set(sizes) or min(sizes.values()) < 1 or (asked and len(fitting) < len(needed)):
+        choices = dict.fromkeys(", ".join(sorted(letters)) for _, letters in needed)
+        words = (" and " if asked else " or ").join(choices)
+        got = ",".join(f"{letter}={size}" for letter, size in sizes.items())
+        error(f"--size: expected a size of at least 1 for each of {words}, got {got!r}")
+    return [row for row, _ in fitting if row], any(row is None for row, _ in fitting)
+
+
+def writable(option: str, path: Path, error: Callable[[str], NoReturn]) -> None:
     """An error now rather than after two minutes."""
     try:
         if path.exists() and not path.is_file():  # a folder; or a device, which a file would replace
@@ -159,11 +174,11 @@ def _plottable(path: Path, runners: Sequence[bench.Contender], error: Callable[[
         error(f"--plot: expected a name that ends in .png, .pdf or .svg, got {str(path)!r}")
     if len(runners) == 1:
         error("--plot: only the reference back end is timed, there is no ratio to plot")
-    _writable("--plot", path, error)
+    writable("--plot", path, error)
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
+def replaced(path: Path) -> Iterator[Path]:
     """A new file beside `path` that takes its place once it is whole; a link stays one."""
     path = path.resolve()
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)

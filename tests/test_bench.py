@@ -12,11 +12,18 @@ import pytest
 
 import fastml
 from fastml import backend, bench
-from fastml.kernels.table import KERNELS, shape_of
+from fastml.kernels.table import FACTORS, KERNELS, shape_of
 
 TINY = {"T": 12, "B": 2, "I": 5, "H": 7}
+ALL = TINY | {"N": 300, "D": 3, "K": 2, "V": 4}
 ROOT = Path(__file__).parent.parent
 ROWS = pytest.mark.parametrize("row", KERNELS, ids=KERNELS.names())
+RECURRENT = [row for row in KERNELS if row.family in ("rnn", "gru", "lstm")]
+RECURRENT_ROWS = pytest.mark.parametrize("row", RECURRENT, ids=[row.name for row in RECURRENT])
+
+
+def tiny(row):
+    return {letter: ALL[letter] for letter in bench.sizes_of(row)}
 
 
 @pytest.fixture(autouse=True)
@@ -36,32 +43,60 @@ def test_shape_of_reads_the_table():
     assert shape_of("4H", sizes) == (12,)
 
 
-@ROWS
+@RECURRENT_ROWS
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_problem_has_every_argument_of_the_public_functions(row, dtype):
     arrays = bench.problem(row, TINY, dtype)
-    assert {a.dtype for a in arrays.values()} == {np.dtype(dtype)}
     assert arrays["x"].shape == (12, 2, 5)
     assert all(np.abs(arrays[name]).max() <= 7**-0.5 for name in arrays if name.startswith(("w_", "b_")))
     assert ("dy" in arrays) == row.name.endswith("_backward")
     assert not {"y", "gates", "cells", "lengths"} & set(arrays)
-    again = bench.problem(row, TINY, dtype)
-    other = bench.problem(row, TINY, dtype, seed=1)
-    assert all((again[name] == a).all() and (other[name] != a).any() for name, a in arrays.items())
 
 
 @ROWS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_problem_is_seeded_and_of_one_dtype(row, dtype):
+    arrays = bench.problem(row, tiny(row), dtype)
+    assert {a.dtype for a in arrays.values()} == {np.dtype(dtype)}
+    again = bench.problem(row, tiny(row), dtype)
+    other = bench.problem(row, tiny(row), dtype, seed=1)
+    assert all((again[name] == a).all() and (other[name] != a).any() for name, a in arrays.items())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["gaussian_statistics", "multinomial_statistics"])
+def test_shares_sum_to_one_in_each_dtype(name, dtype):
+    arrays = bench.problem(KERNELS[name], "small", dtype)
+    for shares in (arrays["weights"], arrays.get("probabilities", arrays["weights"])):
+        assert (shares > 0).all()
+        assert (shares.astype("float64").sum(axis=-1) == 1).all()
+
+
+@RECURRENT_ROWS
 def test_problem_takes_the_tables_own_sizes(row):
     for size, sizes in row.sizes.items():
         assert bench.problem(row, size)["x"].shape == tuple(sizes[letter] for letter in "TBI")
 
 
+@pytest.mark.parametrize("D, K", [(1, 1), (4, 8), (64, 16)])
+def test_clusters_overlap_unless_they_are_to_be_separated(D, K):
+    for separation, least in ((0, min(2, K)), (3, 1)):
+        arrays = bench.clusters(3000, D, K, np.random.default_rng(0), separation)
+        assert arrays["weights"].sum() == pytest.approx(1)
+        resp, _ = fastml.mixture.responsibilities(**arrays)
+        assert (resp > 0.01).sum(axis=1).mean() >= least
+        assert separation or (resp > np.exp(-60)).mean() > 0.99
+        assert not separation or D < 64 or (resp > np.exp(-60)).sum(axis=1).mean() < 1.01
+
+
 @ROWS
 def test_answers_are_the_outputs_of_the_row_without_what_is_saved(row):
-    arrays = bench.problem(row, TINY)
+    arrays = bench.problem(row, tiny(row))
     found = bench.answers(row, bench.prepare(row, arrays)())
-    assert set(found) == set(row.outputs) - {"gates", "cells"}
-    assert all(a.shape == shape_of(row.outputs[name], TINY) for name, a in found.items())
+    assert set(found) == set(row.outputs) - {"gates", "cells", "labels"}
+    for name, a in found.items():
+        axes = row.outputs[name].replace("factors", FACTORS["full"]).replace("float64", "").strip()
+        assert a.shape == ((1,) if axes == "1" else shape_of(axes, ALL))
 
 
 def test_difference_is_relative_to_each_array_and_keeps_nan():
@@ -105,13 +140,28 @@ def test_a_bound_call_keeps_its_back_end():
 
 @ROWS
 def test_measure(row):
-    found = bench.measure(row, TINY, "float32", bench.contenders(), fewest=3, most=3, seconds=0)
+    sizes = tiny(row)
+    found = bench.measure(row, sizes, "float32", bench.contenders(), fewest=3, most=3, seconds=0)
     assert found[0].backend == "reference"
     assert found[0].ratio == 1
+    grid = fastml.available()[row.name]
+    assert {c.backend for c in found} == {r.backend for r in bench.contenders() if grid[r.backend] is None}
     for c in found:
-        assert (c.kernel, c.sizes, len(c.times)) == (row.name, TINY, 3)
+        assert (c.kernel, c.sizes, len(c.times)) == (row.name, sizes, 3)
         assert min(c.seconds, c.first_call, c.ratio, c.gflops, *c.times) > 0
         assert 0 < c.error <= c.tolerance
+
+
+def test_a_back_end_that_lacks_a_row_is_left_out_of_it_alone(monkeypatch):
+    def missing(name, kernel, found=backend._missing):
+        return "not written" if name != "reference" and kernel == "rnn_forward" else found(name, kernel)
+
+    runners = bench.contenders()
+    monkeypatch.setattr(backend, "_missing", missing)
+    assert bench.contenders() == runners
+    assert all("rnn_forward" in bench.missing()[r.backend]["not written"] for r in runners[1:])
+    row = KERNELS["rnn_forward"]
+    assert [c.backend for c in bench.measure(row, TINY, "float32", runners, seconds=0)] == ["reference"]
 
 
 def test_measure_finds_a_wrong_answer(monkeypatch):
@@ -210,6 +260,15 @@ def test_steps_fill_the_report(text, monkeypatch):
     assert report.gemm == {"float32": 100.0, "float64": 100.0}
     assert len(report.training) == 1
     assert json.loads(json.dumps(asdict(report)))["cells"][0]["times"] == report.cells[0].times
+
+
+def test_each_kernel_takes_its_letters_of_the_given_sizes(monkeypatch):
+    rows = [KERNELS["rnn_forward"], KERNELS["gaussian_statistics"]]
+    plan = bench.Plan(rows, bench.contenders(["reference"]), None, sizes=ALL, seconds=0, cell=0)
+    report = bench.Report("fastml bench", "now", bench.machine(), bench.missing())
+    for _, step in bench.steps(plan, report)[1:]:
+        step()
+    assert [c.sizes for c in report.cells] == [TINY, {"N": 300, "D": 3, "K": 2}]
 
 
 # ------------------------------------------------------------------------------------------------------ bench/

@@ -15,6 +15,7 @@ from fastml import backend, bench, cli
 from fastml.kernels.table import KERNELS
 
 TINY = "T=9,B=2,I=5,H=7"
+ALL = TINY + ",N=300,D=3,K=2,V=4"
 ROOT = Path(__file__).parent.parent
 MATPLOTLIB = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
 
@@ -74,11 +75,14 @@ def test_as_a_module():
 
 def test_whole_run(capsys, tmp_path):
     path = tmp_path / "r.json"
-    assert cli.main(["bench", "--size", TINY, "--threads", "1", "--json", str(path)]) == 0
+    assert cli.main(["bench", "--size", ALL, "--threads", "1", "--json", str(path)]) == 0
     out, err = capsys.readouterr()
-    for name in (*KERNELS.names(), "characters/s", "reference (NumPy)", "threads 1", "T=9 B=2 I=5 H=7"):
+    for name in (*KERNELS.names(), "characters/s", "reference (NumPy)", "threads 1"):
         assert name in out
-    assert max(map(len, out.splitlines())) <= 100
+    for sizes in ("T=9 B=2 I=5 H=7", "N=300 D=3 K=2", "N=300 K=2 V=4"):
+        assert sizes in out
+    assert max(map(len, out.splitlines())) <= cli.WIDTH
+    assert "…" not in out
     count = len(KERNELS) + 2
     assert [line.split("]")[0].strip("[ ") for line in err.splitlines()] == [
         f"{n}/{count}" for n in range(1, count + 1)
@@ -87,7 +91,7 @@ def test_whole_run(capsys, tmp_path):
     report = json.loads(path.read_text())
     runners = [runner.backend for runner in bench.contenders()]
     assert report["complete"] is True
-    assert report["command"] == f"fastml bench --size {TINY} --threads 1 --json {path}"
+    assert report["command"] == f"fastml bench --size {ALL} --threads 1 --json {path}"
     assert report["machine"]["threads"] == 1
     assert set(report["machine"]) >= {"cpu", "cpus", "isa", "rungs", "blas", "versions", "environment", "load"}
     served = [(kernel, name) for kernel, grid in fastml.available().items() for name in runners if not grid[name]]
@@ -106,6 +110,15 @@ def test_kernel_and_backend_choose(capsys, tmp_path):
     assert {c["backend"] for c in report["cells"]} == {"reference"}
     assert report["training"] == []
     assert "characters/s" not in capsys.readouterr().out
+
+
+def test_a_size_is_of_the_kernels_that_it_fits(tmp_path):
+    path = tmp_path / "r.json"
+    for size, families in ((TINY, {"rnn", "gru", "lstm"}), ("N=300,D=3,K=2", {"gaussian"})):
+        assert cli.main(["bench", "--backend", "reference", "--size", size, "--json", str(path)]) == 0
+        report = json.loads(path.read_text())
+        assert {KERNELS[c["kernel"]].family for c in report["cells"]} == families
+        assert bool(report["training"]) == (size == TINY)
 
 
 def test_full_has_both_dtypes_and_seven_rounds(tmp_path):
@@ -146,7 +159,10 @@ def test_asking_for_a_back_end_that_cannot_run_is_an_error(capsys, monkeypatch):
         (["--backend", "cuda"], f"--backend: expected one of {', '.join(backend.BACKENDS)}, got 'cuda'"),
         (["--threads", "0"], "--threads: expected at least 1, got 0"),
         (["--threads", "two"], "invalid int value: 'two'"),
-        (["--size", "T=9"], "--size: expected a size of at least 1 for each of B, H, I, T, got 'T=9'"),
+        (["--size", "T=9"], "a size of at least 1 for each of B, H, I, T or D, K, N or K, N, V, got 'T=9'"),
+        (["--kernel", "lstm", "--size", "T=9"], "expected a size of at least 1 for each of B, H, I, T, got 'T=9'"),
+        (["--kernel", "lstm", "--kernel", "gaussian", "--size", TINY], "each of B, H, I, T and D, K, N, got 'T=9,"),
+        (["--size", TINY + ",X=1"], "--size: expected a size of at least 1 for each of"),
         (["--size", "T=9,B=2,I=5,H=0"], "--size: expected a size of at least 1"),
         (["--size", "9x2"], "--size: expected sizes such as T=1000"),
         (["--json", "no/such/folder/r.json"], "--json: cannot write no/such/folder/r.json: No such file or directory"),
@@ -226,7 +242,7 @@ def test_a_share_above_the_peak_is_explained(capsys, monkeypatch):
 def test_a_failing_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), cli._replaced(path) as new:
+    with pytest.raises(OSError, match="full"), cli.replaced(path) as new:
         new.write_text("ne")
         raise OSError("disk full")
     assert path.read_text() == "old"
