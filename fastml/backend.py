@@ -108,6 +108,7 @@ def _lookup(backend: str, name: str, family: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(f"fastml.kernels.{backend}.{family}"), name)
 
 
+@cache  # an import that failed would be tried again at each call, and a fork during one leaves the child its lock
 def _missing(backend: str, kernel: str) -> str | None:
     """Why `backend` does not have `kernel`; None where it has."""
     try:
@@ -280,11 +281,12 @@ def show() -> None:
         else "chosen back end: none, each kernel is served by the first that has it"
     )
     print()
-    print(f"{'kernel':<16}" + "".join(f"{backend:<12}" for backend in BACKENDS) + "served by")
+    width = max(map(len, grid)) + 2
+    print(f"{'kernel':<{width}}" + "".join(f"{backend:<12}" for backend in BACKENDS) + "served by")
     for kernel, cells in grid.items():
         marks = "".join(f"{'-' if cells[backend] else 'yes':<12}" for backend in BACKENDS)
         served = next((backend for backend in ((chosen,) if chosen else BACKENDS) if not cells[backend]), "nothing")
-        print(f"{kernel:<16}{marks}{served}")
+        print(f"{kernel:<{width}}{marks}{served}")
     for backend in BACKENDS:
         for reason in sorted({cells[backend] for cells in grid.values() if cells[backend]}):
             print(f"\n{backend}: {reason}")

@@ -69,3 +69,92 @@ def lstm(x, h0, c0, w_ih, w_hh, b_ih, b_hh, lengths, reverse):
         return [o[j] * math.tanh(c[j]) for j in range(H)], c
 
     return unroll(step, x, (h0, c0), lengths, reverse)
+
+
+def eliminate(a, b):
+    """a⁻¹ b and ln |a|, of a symmetric positive definite a, which needs no pivoting."""
+    D = len(b)
+    rows = [[*a_i, b_i] for a_i, b_i in zip(a, b, strict=True)]
+    for i in range(D):
+        for j in range(D):
+            if j != i:
+                f = rows[j][i] / rows[i][i]
+                rows[j] = [p - f * q for p, q in zip(rows[j], rows[i], strict=True)]
+    return [rows[i][D] / rows[i][i] for i in range(D)], math.fsum(math.log(rows[i][i]) for i in range(D))
+
+
+def gaussian(X, sample_weight, weights, means, covariances, covariance_type):
+    """A Gaussian mixture, every covariance as a whole matrix. Returns (l, r, log_likelihood, n, first, second).
+
+    l (N, K) are the densities' logarithms with ln weights, first and second the sums about the means; second (D, D) is
+    summed over components for "tied".
+    """
+    K, D = len(means), len(means[0])
+
+    def matrix(k):
+        if covariance_type in ("full", "tied"):
+            return covariances[k] if covariance_type == "full" else covariances
+        variances = covariances[k] if covariance_type == "diag" else [covariances[k]] * D
+        return [[variances[i] if i == j else 0.0 for j in range(D)] for i in range(D)]
+
+    def density(d, k):
+        solution, log_determinant = eliminate(matrix(k), d)
+        terms = [D * math.log(2 * math.pi), log_determinant, *(p * q for p, q in zip(d, solution, strict=True))]
+        return (math.log(weights[k]) if weights[k] else -math.inf) - math.fsum(terms) / 2
+
+    d = [[[x - m for x, m in zip(x_n, mean, strict=True)] for mean in means] for x_n in X]
+    l = [[density(d_n[k], k) for k in range(K)] for d_n in d]
+    log_likelihood = [max(l_n) + math.log(math.fsum(math.exp(l_nk - max(l_n)) for l_nk in l_n)) for l_n in l]
+    r = [[math.exp(l_nk - most) for l_nk in l_n] for l_n, most in zip(l, log_likelihood, strict=True)]
+
+    def total(k, *features):
+        """Σ w r_k d_ki …"""
+        return math.fsum(sample_weight[n] * r[n][k] * math.prod(d[n][k][i] for i in features) for n in range(len(X)))
+
+    count = [total(k) for k in range(K)]
+    first = [[total(k, i) for i in range(D)] for k in range(K)]
+    second = [[[total(k, i, j) for j in range(D)] for i in range(D)] for k in range(K)]
+    if covariance_type == "tied":
+        second = [[math.fsum(second[k][i][j] for k in range(K)) for j in range(D)] for i in range(D)]
+    if covariance_type in ("diag", "spherical"):
+        second = [[second_k[i][i] for i in range(D)] for second_k in second]
+    if covariance_type == "spherical":
+        second = [math.fsum(variances) for variances in second]
+    return l, r, log_likelihood, count, first, second
+
+
+def multinomial(X, sample_weight, weights, probabilities):
+    """A multinomial mixture. Returns (l, r, log_likelihood, n, counts).
+
+    l (N, K) are the densities' logarithms without weights. A row that no component can produce belongs in equal shares
+    to those, of a weight above 0, that find the fewest of its words impossible.
+    """
+    K, V = len(probabilities), len(probabilities[0])
+
+    def log(p):
+        return math.log(p) if p else -math.inf
+
+    def density(x, theta):
+        coefficient = [math.lgamma(math.fsum(x) + 1), *(-math.lgamma(c + 1) for c in x)]
+        return math.fsum([*coefficient, *(c * log(p) for c, p in zip(x, theta, strict=True) if c)])
+
+    def impossible(x, k):
+        words = math.fsum(c for c, p in zip(x, probabilities[k], strict=True) if not p)
+        return words if weights[k] else math.inf
+
+    l = [[density(x, theta) for theta in probabilities] for x in X]
+    log_likelihood, r = [], []
+    for x, l_n in zip(X, l, strict=True):
+        joint = [log(weights[k]) + l_n[k] for k in range(K)]
+        most = max(joint)
+        if most > -math.inf:
+            log_likelihood.append(most + math.log(math.fsum(math.exp(l_k - most) for l_k in joint)))
+            r.append([math.exp(l_k - log_likelihood[-1]) for l_k in joint])
+        else:
+            fewest = [impossible(x, k) for k in range(K)]
+            log_likelihood.append(-math.inf)
+            r.append([(words == min(fewest)) / fewest.count(min(fewest)) for words in fewest])
+    rows = range(len(X))
+    n = [math.fsum(sample_weight[i] * r[i][k] for i in rows) for k in range(K)]
+    counts = [[math.fsum(sample_weight[i] * r[i][k] * X[i][v] for i in rows) for v in range(V)] for k in range(K)]
+    return l, r, log_likelihood, n, counts

@@ -9,11 +9,17 @@ from pathlib import Path
 import pytest
 
 import fastml
-from fastml.kernels.table import KERNELS
+from fastml import mixture
+from fastml.kernels.table import FACTORS, KERNELS
 
-PUBLIC = {name: getattr(fastml, name) for name in fastml.__all__ if inspect.isfunction(getattr(fastml, name))}
+PUBLIC = {
+    f"{prefix}{name}": getattr(module, name)
+    for prefix, module in (("", fastml), ("mixture.", mixture))
+    for name in module.__all__
+    if inspect.isfunction(getattr(module, name))
+}
 ROWS = [row.name for row in KERNELS]
-LETTERS = set("TBIH")
+LETTERS = {"rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV"}
 
 
 @pytest.mark.parametrize("kernel", ROWS)
@@ -39,11 +45,25 @@ def test_row(kernel):
     assert set(row.tolerance) == {"float32", "float64"}
     assert not row.inputs.keys() & row.outputs.keys()
     for shape in (*row.inputs.values(), *row.outputs.values()):
-        assert shape == "bool" or all(
-            axis[-1] in LETTERS or axis == "T+1" for axis in shape.removeprefix("intp ").split()
+        axes = shape.removeprefix("intp ").removeprefix("float64 ")
+        assert axes in ("bool", "covariance_type", "factors") or all(
+            axis == "T+1" or axis == "1" or axis[-1] in LETTERS[row.family] for axis in axes.split()
         )
+    assert any("factors" in shape for shape in row.inputs.values()) == ("covariance_type" in row.inputs.values())
     for sizes in row.sizes.values():
-        assert row.work(sizes) > 0
+        assert set(sizes) == set(LETTERS[row.family]) and row.work(sizes) > 0
+
+
+def test_statistics_are_float64():
+    """Whatever the dtype of the rows that they are of."""
+    for row in KERNELS:
+        wide = {name for name, shape in row.outputs.items() if shape.startswith("float64 ")}
+        assert wide == (set(row.outputs) if row.name.endswith("_statistics") else set())
+
+
+def test_factors_are_shaped_as_covariances():
+    assert tuple(FACTORS) == mixture.COVARIANCE_TYPES
+    assert all(axis in LETTERS["gaussian"] for shape in FACTORS.values() for axis in shape.split())
 
 
 def test_rows_are_found_by_name():
@@ -65,6 +85,7 @@ def test_backward_mirrors_forward(kernel):
 def test_public_names():
     assert not {name for name in fastml.__all__ if not hasattr(fastml, name)}
     assert {row.name for row in KERNELS if row.family in ("rnn", "gru", "lstm")} <= set(fastml.__all__)
+    assert not {name for name in mixture.__all__ if not hasattr(mixture, name)}
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -84,20 +105,29 @@ def test_public_function_is_documented(name):
     parameters = inspect.signature(function).parameters
     if name in ROWS:
         assert {"Parameters", "Returns", "Raises", "Notes", "References", "Examples"} <= sections
+    if name.startswith("mixture."):
+        assert {"Parameters", "Returns", "Raises", "Examples"} <= sections
     if parameters:
         assert "Parameters" in sections
-        start, end = lines.index("Parameters"), len(lines)
-        described = ", ".join(line.partition(" :")[0] for line in lines[start:end] if " : " in line).split(", ")
+        start = lines.index("Parameters") + 2
+        end = (
+            next((n for n, under in enumerate(lines) if n > start and under and set(under) == {"-"}), len(lines) + 1)
+            - 1
+        )
+        described = ", ".join(
+            line.partition(" :")[0] for line in lines[start:end] if line and not line.startswith(" ")
+        ).split(", ")
         assert set(parameters) <= set(described)
 
 
 def test_reference_has_no_other_kernels():
     """Every function of the reference's modules that the table lacks is no kernel."""
+    kinds = tuple({f"_{row.name.partition('_')[2]}" for row in KERNELS})
     folder = Path(inspect.getfile(fastml)).parent / "kernels" / "reference"
     defined = {
         node.name
         for path in folder.glob("*.py")
         for node in ast.parse(path.read_text("utf-8")).body
-        if isinstance(node, ast.FunctionDef) and node.name.endswith(("_forward", "_backward"))
+        if isinstance(node, ast.FunctionDef) and node.name.endswith(kinds)
     }
-    assert defined == {name for name in ROWS if name.endswith(("_forward", "_backward"))}
+    assert defined == set(ROWS)

@@ -173,7 +173,7 @@ KERNELS = Table(
             sizes=SIZES,
             source="Graves and Schmidhuber, Neural Networks 18 (2005), full backpropagation through time",
         ),
-            Kernel(
+        Kernel(
             name="gaussian_log_density",
             family="gaussian",
             inputs={"X": "N D", **GAUSSIANS},

@@ -25,15 +25,29 @@ from .gaussian import (
     statistics,
     update,
 )
+from .multinomial import (
+    MultinomialStatistics,
+    multinomial_em_step,
+    multinomial_log_density,
+    multinomial_responsibilities,
+    multinomial_statistics,
+    multinomial_update,
+)
 
 __all__ = [
     "COVARIANCE_TYPES",
+    "MultinomialStatistics",
     "Statistics",
     "conditional",
     "em_step",
     "entropy",
     "log_density",
     "marginal",
+    "multinomial_em_step",
+    "multinomial_log_density",
+    "multinomial_responsibilities",
+    "multinomial_statistics",
+    "multinomial_update",
     "q_function",
     "responsibilities",
     "sample",

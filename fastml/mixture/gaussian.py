@@ -46,9 +46,9 @@ def factors_of(covariances: Array, covariance_type: str) -> Array:
     """U with U Uᵀ = Σ⁻¹, upper triangular, in float64; of variances, 1/σ. ValueError where Σ is not positive definite."""
     covariances = np.asarray(covariances, "float64")
     if covariance_type in ("diag", "spherical"):
-        wrong = np.atleast_1d(~(covariances > 0))
+        wrong = ~((covariances > 0) & (covariances < np.inf))
         if wrong.any():
-            raise ValueError(f"covariances: expected positive variances, got {covariances[wrong.nonzero()][0]}")
+            raise ValueError(f"covariances: expected positive variances, got {covariances[wrong][0]}")
         return 1 / np.sqrt(covariances)
     try:
         lower = np.linalg.cholesky(covariances)
@@ -272,17 +272,19 @@ def updated(statistics: Statistics, reg_covar: float) -> Parameters:
     covariance_type, n = statistics.covariance_type, statistics.n + tiny
     means = statistics.means + (statistics.first - tiny * statistics.means) / n[:, None]
     second = statistics.about(means).second
-    lost = tiny * means * means  # scikit-learn subtracts N_k μμᵀ from the sum of squares, not Σ r μμᵀ
+    # scikit-learn subtracts N_k μμᵀ from the sum of squares, not Σ r μμᵀ. With float64's unit whatever the dtype: that
+    # of float32 would add 0.06 to the variances of 2000 rows at 10⁴.
+    lost = 10 * float(np.finfo("float64").eps)
     if covariance_type == "full":
         covariances = second / n[:, None, None]
         diagonal = np.einsum("kdd->kd", covariances)
     elif covariance_type == "tied":
-        covariances = (second + tiny * means.T @ means) / n.sum()
+        covariances = (second + lost * means.T @ means) / n.sum()
         diagonal = np.einsum("dd->d", covariances)
     elif covariance_type == "diag":
-        covariances = diagonal = (second + lost) / n[:, None]
+        covariances = diagonal = (second + lost * means * means) / n[:, None]
     else:
-        covariances = diagonal = (second + lost.sum(axis=1)) / n / means.shape[1]
+        covariances = diagonal = (second + lost * np.sum(means * means, axis=1)) / n / means.shape[1]
     diagonal += reg_covar
     return n / n.sum(), means, covariances
 
@@ -318,6 +320,8 @@ def _checked(
         _check_weights(found["weights"])
     if covariance_type in ("full", "tied"):
         c = found["covariances"]
+        if not np.isfinite(c).all():
+            raise ValueError("covariances: expected finite numbers")
         if not np.allclose(c, np.swapaxes(c, -1, -2), rtol=1e-5, atol=1e-8 * np.abs(c).max(initial=0.0)):
             raise ValueError("covariances: expected symmetric matrices")
     if found.get("sample_weight") is not None:
@@ -329,7 +333,7 @@ def _checked(
 
 def _check_weights(weights: Array) -> None:
     total = float(weights.sum(dtype="float64"))
-    if not ((weights >= 0).all() and abs(total - 1) <= (1e-6 if weights.dtype == "float32" else 1e-8) * len(weights)):
+    if not ((weights >= 0).all() and abs(total - 1) <= 1e-6):
         raise ValueError(f"weights: expected numbers of at least 0 that sum to 1, got {weights}, which sum to {total}")
 
 

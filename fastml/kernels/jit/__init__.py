@@ -4,9 +4,10 @@
     sequence.py              the order of steps, chunks of time, and who does what
     inputs.py                the product with w_ih, or the look-up of its columns, and back
     product.py               the one matrix product, and how weights are packed for it
-    arithmetic.py            sigmoid and tanh
+    gaussian.py multinomial.py    mixtures: densities, responsibilities, statistics, a tile of rows at a time
+    arithmetic.py            sigmoid, tanh, exp and log
     simd.py                  a SIMD register as a Numba type
     compiling.py             njit with a cache
 
-Compiling a cell's two passes takes 3 to 4 s for each dtype, once for each version of the source.
+Compiling a family's kernels takes 3 to 4 s for each dtype, once for each version of the source.
 """

@@ -154,6 +154,37 @@ def positive(typingctx, x):
 
 
 @intrinsic
+def unless_below(typingctx, x, low, value):
+    """`value`, but 0 where x < low: kept where x is NaN."""
+
+    def generate(context, builder, sig, args):
+        x, low, value = args
+        return builder.select(builder.fcmp_ordered("<", x, low), constant(value.type, 0.0), value)
+
+    return x(x, x, x), generate
+
+
+@intrinsic
+def square_root(typingctx, x):
+    def generate(context, builder, sig, args):
+        return call(builder, f"llvm.sqrt.v{x.lanes}f{x.bits}", x.register, args[0])
+
+    return x(x), generate
+
+
+@intrinsic
+def exponent(typingctx, x):
+    """n of x = 2**n * m with m from sqrt(1/2) to sqrt(2), where x is positive, finite and not denormal."""
+    mantissa, root_half = (23, 0x3F3504F3) if x.bits == 32 else (52, 0x3FE6A09E667F3BCD)
+
+    def generate(context, builder, sig, args):
+        n = builder.sub(builder.bitcast(args[0], x.integers), constant(x.integers, root_half))
+        return builder.sitofp(builder.ashr(n, constant(x.integers, mantissa)), x.register)
+
+    return x(x), generate
+
+
+@intrinsic
 def power_of_two(typingctx, z):
     """2**n from z = n + 1.5 * 2**(bits of the mantissa): the sum's last bits are n, the exponent of the result."""
     mantissa, bias = (23, 127) if z.bits == 32 else (52, 1023)
@@ -212,6 +243,13 @@ def load(typingctx, array, i, j):
         return builder.load(pointer, align=align)
 
     return Vector(array.dtype)(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def zeros(typingctx, array):
+    """The vector of an array's dtype that is 0 in every lane."""
+    vector = Vector(array.dtype)
+    return vector(array), lambda context, builder, sig, args: constant(vector.register, 0.0)
 
 
 @intrinsic

@@ -23,6 +23,7 @@ typedef struct fm_call {
     uint64_t mode;           /* the calling thread's own floating-point mode */
     void (*resume)(void);    /* amx: configures the tiles again, which a signal handler may have used */
     int stop;                /* give up: sticky, breaks every barrier */
+    int arrived, generation; /* the barrier's */
     uint64_t cpus[FM_CPU_WORDS]; /* that workers run on */
 } fm_call;
 
@@ -43,6 +44,22 @@ static inline void fm_pause(void) {
 #else
     __asm__ volatile("yield");
 #endif
+}
+
+/* All workers meet; the spin is bounded and then yields, so that a worker without a core holds nobody's core for long. */
+static inline void fm_meet(fm_call *c, intptr_t workers) {
+    if (workers == 1) return;
+    int generation = __atomic_load_n(&c->generation, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&c->arrived, 1, __ATOMIC_ACQ_REL) == workers) {
+        __atomic_store_n(&c->arrived, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&c->generation, generation + 1, __ATOMIC_RELEASE);
+        return;
+    }
+    for (int spins = 0; spins < 4000; spins++) {
+        if (__atomic_load_n(&c->generation, __ATOMIC_ACQUIRE) != generation || fm_stopped(c)) return;
+        fm_pause();
+    }
+    while (__atomic_load_n(&c->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(c)) sched_yield();
 }
 
 /* A worker that was woken on a CPU where another one runs moves to a free one, if this process may use any: the scheduler

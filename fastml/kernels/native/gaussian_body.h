@@ -50,7 +50,7 @@ typedef struct FN(mix) {
     intptr_t N, D, K, dims, vectors; /* dims: numbers of z; vectors: of a row's features */
     /* packed, all workers' */
     REAL *means;     /* (K, vectors * L), 0 beyond D; of "tied" behind them those of whitened rows */
-    REAL *factors;   /* full, tied: triangles as `triangle` reads them; diag: (K, D) pairs of 1/s and mean/s */
+    REAL *factors;   /* full, tied: triangles as `triangle` reads them; diag: (K, D) pairs of mean and 1/σ */
     REAL *constants; /* (K) */
     REAL *scales;    /* (K) what squares are multiplied by: -1/2, of "spherical" times 1/σ² */
     REAL *centre;    /* tied: (D), what is taken from rows before they are whitened */
@@ -176,8 +176,8 @@ static size_t FN(prepare)(fm_mixture *p, intptr_t worker, intptr_t workers) {
         break;
     case FM_DIAG:
         for (intptr_t i = 0; i < K * D; i++) {
-            f.factors[2 * i] = factors[i];
-            f.factors[2 * i + 1] = factors[i] * means[i];
+            f.factors[2 * i] = means[i];
+            f.factors[2 * i + 1] = factors[i];
         }
         break;
     default: break;
@@ -284,8 +284,8 @@ FM_DEFINE_FEW(6)
 static FN(few) *const FN(fews)[OUTPUTS + 1] = {0,           FN(few1), FN(few2), FN(few3),
                                                FN(few4),    FN(few5), FN(few6)};
 
-/* 1 and 2 for independent features, of all components: (x s - m s)² by pairs (s, m s), or (x - m)² times a scale of the
- * component's own. GROUPS vectors of rows stay in the first-level cache while the components pass by, two at a time. */
+/* 1 and 2 for independent features, of all components: ((x - m) s)² by pairs (m, s), or (x - m)² times a scale of the
+ * component's own. (x s - m s is one operation less, but far from the origin it has lost what x and m share.) GROUPS vectors of rows stay in the first-level cache while the components pass by, two at a time. */
 INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt, const REAL *means) {
     const intptr_t D = f->D, K = f->K, each = scaled ? 2 * D : f->vectors * L;
     for (intptr_t t = 0; t < ROWS; t += GROUPS * L)
@@ -297,12 +297,11 @@ INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt,
             for (intptr_t d = 0; d < D; d++, x += ROWS, a += 1 + scaled, b += 1 + scaled)
                 UNROLL for (int g = 0; g < GROUPS; g++) {
                     V xg = vload(x + g * L), y, z;
+                    y = xg - vset1(a[0]);
+                    z = xg - vset1(b[0]);
                     if (scaled) {
-                        y = vfma(xg, vset1(a[0]), -vset1(a[1]));
-                        z = vfma(xg, vset1(b[0]), -vset1(b[1]));
-                    } else {
-                        y = xg - vset1(a[0]);
-                        z = xg - vset1(b[0]);
+                        y *= vset1(a[1]);
+                        z *= vset1(b[1]);
                     }
                     p[g] = vfma(y, y, p[g]);
                     q[g] = vfma(z, z, q[g]);
@@ -364,7 +363,8 @@ INLINE void FN(piece_body)(const int P, const int Q, const int same, const REAL 
             V y = x[0];
             if (same) y = x[j];
             else y = vload(b + j * ROWS + t);
-            UNROLL for (int i = 0; i < (same ? j + 1 : P); i++) sum[i * Q + j] = vfma(x[i], y, sum[i * Q + j]);
+            UNROLL for (int i = 0; i < P; i++)
+                if (!same || i <= j) sum[i * Q + j] = vfma(x[i], y, sum[i * Q + j]);
         }
     }
     UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = same ? i : 0; j < Q; j++, acc += L)
@@ -421,8 +421,10 @@ INLINE void FN(small_body)(const int n, const REAL *xt, const REAL *mean, const 
     UNROLL for (int i = 0; i < n * n; i++) sum[i] = vset1(0);
     for (intptr_t t = 0; t < ROWS; t += L) {
         V z[FM_SMALL + 1], r = vload(h + t) * vload(root + t);
-        UNROLL for (int i = 0; i < n - 1; i++) z[i] = r * (vload(xt + i * ROWS + t) - vset1(mean[i]));
-        z[n - 1] = r;
+        UNROLL for (int i = 0; i < n; i++) {
+            if (i == n - 1) z[i] = r;
+            else z[i] = r * (vload(xt + i * ROWS + t) - vset1(mean[i]));
+        }
         UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = i; j < n; j++)
             sum[i * n + j] = vfma(z[i], z[j], sum[i * n + j]);
     }
@@ -481,7 +483,9 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
         for (intptr_t t = 0; t < ROWS; t += L) {
             V z = vload(h + t) * vload(f->root + t), rt = z * z;
             n += rt;
-            if (distances) distance = vfma(rt, vload(l + t) - c, distance);
+            /* a row that is none of the component's may be infinitely far from it */
+            V part = rt * (vload(l + t) - c);
+            if (distances) distance += (V)((INT)part & (INT)(rt != vset1(0)));
             vstore(r + i * ROWS + t, rt);
         }
         REAL *to = acc + i * each;

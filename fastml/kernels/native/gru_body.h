@@ -107,7 +107,7 @@ static void FN(step)(const FN(run) * f, const FN(at) * at) {
         if (fm_poll(&f->p->call, f->worker, 2.0 * at->n * H * nb * gates * L)) return;
     }
     if (f->p->option) return;
-    fm_meet(f->p, f->team);
+    fm_meet(&f->p->call, f->team);
     const FN(left) rh = FN(split)(f->parts, f->rh, f->ldh, at->n, H);
     FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {
         const REAL *w = FN(columns)(f, 1, f->w_n, (const REAL *)f->p->w_hh + 2 * H * H, H, j, nv, 1);
@@ -195,7 +195,7 @@ static void FN(back_step)(const FN(back) * f, const FN(back_at) * at, intptr_t f
         if (fm_poll(&f->p->call, f->worker, 2.0 * (to - from) * f->hvectors * L * nv * L)) return;
     }
     if (f->p->option) return;
-    fm_meet(f->p, f->team);
+    fm_meet(&f->p->call, f->team);
     const FN(left) dn = FN(split)(f->parts, at->chunk->dn + (at->first + at->rank + from * at->stride) * f->ldh,
                                   at->stride * f->ldh, to - from, K);
     FM_EACH_GROUP(f->own.from, f->own.to, at->backwards, j, nv) {

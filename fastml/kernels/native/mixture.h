@@ -13,13 +13,18 @@ typedef struct fm_mixture {
     int type;
     const void *X, *sample_weight, *means, *factors, *constants;
 
+    /* multinomial: D words; counts X (N, D), or where that is NULL in compressed rows */
+    const void *data;
+    const intptr_t *indices, *indptr;
+    double *counts; /* (K, D) */
+
     void *log_density, *resp, *log_likelihood; /* what is not wanted is NULL */
     intptr_t *labels;
     double *n, *first, *second, *total; /* statistics are wanted where n is not NULL; total: the log-likelihood */
 
     char *packed;         /* the parameters as tiles read them, 64-byte aligned; all workers' */
     char *scratch;        /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
-    intptr_t next;        /* tile that no worker has taken */
+    intptr_t next;        /* tile, or block of rows, that no worker has taken */
     intptr_t merged;      /* tiles that are in the total */
     int merging;          /* a worker is adding tiles to the total */
 } fm_mixture;

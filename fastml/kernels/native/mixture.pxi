@@ -14,6 +14,10 @@ cdef extern from "mixture.h":
         const void *means
         const void *factors
         const void *constants
+        const void *data
+        const intptr_t *indices
+        const intptr_t *indptr
+        double *counts
         void *log_density
         void *resp
         void *log_likelihood

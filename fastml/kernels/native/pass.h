@@ -23,29 +23,12 @@ typedef struct fm_pass {
 
     char *packed;            /* the forward's weights, packed before (64-byte aligned), or NULL: this pass packs them */
     char *scratch;           /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
-    int arrived, generation; /* the barrier's */
     int64_t absent;          /* ns that workers, all together, have been without a core */
     intptr_t alone;          /* worker 0 goes on alone from the end of this chunk on, counted from 1; 0: never */
 } fm_pass;
 
 /* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */
 typedef size_t (*fm_kernel)(fm_pass *p, intptr_t worker, intptr_t workers);
-
-/* All workers meet; the spin is bounded and then yields, so that a worker without a core holds nobody's core for long. */
-static inline void fm_meet(fm_pass *p, intptr_t workers) {
-    if (workers == 1) return;
-    int generation = __atomic_load_n(&p->generation, __ATOMIC_ACQUIRE);
-    if (__atomic_add_fetch(&p->arrived, 1, __ATOMIC_ACQ_REL) == workers) {
-        __atomic_store_n(&p->arrived, 0, __ATOMIC_RELAXED);
-        __atomic_store_n(&p->generation, generation + 1, __ATOMIC_RELEASE);
-        return;
-    }
-    for (int spins = 0; spins < 4000; spins++) {
-        if (__atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) != generation || fm_stopped(&p->call)) return;
-        fm_pause();
-    }
-    while (__atomic_load_n(&p->generation, __ATOMIC_ACQUIRE) == generation && !fm_stopped(&p->call)) sched_yield();
-}
 
 /* Nanoseconds, less than a process that takes a core keeps it, more than what interrupts it now and then. */
 #define FM_SLICE 1500000
@@ -77,7 +60,7 @@ static inline int fm_meet_alone(fm_pass *p, intptr_t worker, intptr_t workers, i
     mine->reported = absent;
     if (worker == 0 && all > FM_SLICE && workers * (elapsed - all) < elapsed + elapsed / 5)
         __atomic_store_n(&p->alone, chunk, __ATOMIC_RELAXED);
-    fm_meet(p, workers);
+    fm_meet(&p->call, workers);
     return __atomic_load_n(&p->alone, __ATOMIC_RELAXED) == chunk;
 }
 

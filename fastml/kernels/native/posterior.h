@@ -204,7 +204,7 @@ INLINE double FN(lanes)(V v) {
 }
 
 /* sums[i] = the sum over lanes of vectors[i], n of them. */
-static void FN(lane_sums)(const REAL *vectors, intptr_t n, double *sums) {
+INLINE void FN(lane_sums)(const REAL *vectors, intptr_t n, double *sums) {
     for (intptr_t i = 0; i < n; i += L) {
         V block[L];
         REAL out[L];

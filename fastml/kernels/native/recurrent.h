@@ -284,7 +284,7 @@ static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, 
     intptr_t running = FN(running)(p, order, step, n, 0);
     for (intptr_t r = running; r < n && leads; r++)
         FN(finish)(f, order[r * step], f->h[0] + r * f->ldh, f->c + r * f->ldh);
-    fm_meet(p, f->team);
+    fm_meet(&p->call, f->team);
 
     int now = 0;
     for (intptr_t s = 0; running > 0;) {
@@ -302,7 +302,7 @@ static int FN(forward_panel)(FN(run) * f, const intptr_t *order, intptr_t step, 
                          f->time_rows + rows, f->saved_rows + rows, now};
             FN(step)(f, &at);
             if (s + 1 < end) {
-                fm_meet(p, f->team);
+                fm_meet(&p->call, f->team);
             } else if (fm_meet_alone(p, f->worker, f->team, ++f->chunks, &f->presence)) {
                 if (f->worker > 0) return 0;
                 f->team = 1;
@@ -347,7 +347,7 @@ static size_t FN(forward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     f.presence = fm_begin(p, workers);
     if (!p->packed) {
         FN(weights)(&f, worker, workers);
-        fm_meet(p, workers);
+        fm_meet(&p->call, workers);
     }
     /* Panel i takes every panels-th rank from i on: long and short sequences are shared out evenly. */
     const intptr_t sharing = p->team ? 1 : workers;
@@ -598,7 +598,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
     fm_presence presence = fm_begin(p, workers);
     FN(back_weights)(&f);
     FN(own_sums)(&f, 0, worker, workers);
-    fm_meet(p, workers);
+    fm_meet(&p->call, workers);
 
     const intptr_t panels = (p->B + rows_most - 1) / rows_most;
     FN(back_at) at = {.rank = p->team ? 0 : worker, .stride = p->team ? 1 : workers};
@@ -617,7 +617,7 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 intptr_t running = after;
                 while (running < n && p->lengths[order[running]] >= s) running++;
                 if (rows + running > rows_most) break;
-                if (rows > 0) fm_meet(p, f.team); /* the chunk's end is a meeting of its own */
+                if (rows > 0) fm_meet(&p->call, f.team); /* the chunk's end is a meeting of its own */
                 intptr_t middle = FN(count)(after, &at), end = FN(count)(running, &at);
                 at.first = rows;
                 at.backwards = s & 1;
@@ -652,9 +652,9 @@ static size_t FN(backward)(fm_pass *p, intptr_t worker, intptr_t workers) {
                 memcpy((REAL *)p->dc0 + b * f.H, none ? (const REAL *)p->dc_n + b * f.H : f.dc + r * f.ldh,
                        f.H * sizeof(REAL));
         }
-        fm_meet(p, f.team); /* the next panel takes over the rows of this one */
+        fm_meet(&p->call, f.team); /* the next panel takes over the rows of this one */
     }
-    if (p->ids) fm_meet(p, workers); /* sums of look-ups are shared out by units */
+    if (p->ids) fm_meet(&p->call, workers); /* sums of look-ups are shared out by units */
     if (!fm_stopped(&p->call)) FN(own_sums)(&f, 1, worker, workers);
 ended:
     FN(leave)(mode);

@@ -17,12 +17,12 @@ def _tiles(N):
 
 def _distances(X, means, factors, covariance_type):
     """1: q (N, K)."""
-    if covariance_type == "tied":
-        return np.stack([np.square((X - mean) @ factors).sum(axis=1) for mean in means], axis=1)
-    if covariance_type == "full":
-        return np.stack([np.square((X - mean) @ U).sum(axis=1) for mean, U in zip(means, factors, strict=True)], axis=1)
+    K = len(means)
+    if covariance_type in ("full", "tied"):
+        triangles = np.broadcast_to(np.triu(factors), (K, *factors.shape[-2:]))
+        return np.stack([np.square((X - means[k]) @ triangles[k]).sum(axis=1) for k in range(K)], axis=1)
     scales = factors if covariance_type == "diag" else factors[:, None]
-    return np.stack([np.square((X - mean) * s).sum(axis=1) for mean, s in zip(means, scales, strict=True)], axis=1)
+    return np.stack([np.square((X - means[k]) * scales[k]).sum(axis=1) for k in range(K)], axis=1)
 
 
 def _densities(X, means, factors, constants, covariance_type):
