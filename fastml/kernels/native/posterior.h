@@ -2,8 +2,8 @@
  *
  * l is [K][ROWS]: component k of the block's row n at l[k * ROWS + n]. The exponential is act.h's.
  *
- * Accuracy, pinned by tests/test_activations.py: log within 2 units in the last place for normal positive numbers, exp
- * within 2 where it does not flush to 0 (without fused multiply-add its reduction loses |x| / 2 units more).
+ * Accuracy, pinned by tests/test_posteriors.py: log within 2 units in the last place for normal positive numbers, exp
+ * within 2 where it does not flush to 0 (without fused multiply-add its reduction loses up to |x| units more).
  */
 
 #undef ROWS
