@@ -3,12 +3,11 @@
     python bench/bench_mixture.py [--case 200000,4,8,full] [--dtype float64] [--mode em] [--threads 1] [--rounds 7]
                                   [--separated] [--backend native] [--against sklearn daal4py] [--json FILE] [--tiny]
 
-em: one iteration, all from the same start. fastml's is `fastml.mixture.em_step`: factors of the covariances,
-statistics, update, and for "tied" the scatter of all rows. scikit-learn and oneDAL have no such call: theirs is the
-time of a fit less that of a shorter one, (fit(max_iter=6) - fit(max_iter=1)) / 5 and (7 iterations - 2) / 5, with no
-tolerance, so that what a fit does once cancels (oneDAL stops where the likelihood moves no more: what it ran counts).
-predict_proba and score_samples: scikit-learn's methods of a fitted mixture, and fastml's responsibilities and
-log-likelihoods of the rows. oneDAL has neither, and is compared on full covariances alone.
+em: one iteration, all from the same start: the time of a fit less that of a shorter one, (fit(max_iter=6) -
+fit(max_iter=1)) / 5 of GaussianMixture, scikit-learn's and fastml's, and (7 iterations - 2) / 5 of oneDAL's em_gmm,
+with no tolerance, so that what a fit does once cancels (oneDAL stops where the likelihood moves no more: what it ran
+counts). predict_proba and score_samples: the methods of a fitted GaussianMixture. oneDAL has neither, and is compared
+on full covariances alone.
 
 The rows are those of `fastml.bench.clusters`: K Gaussians whose means are some two nats apart, whatever D is, so that
 most rows have several components, and all responsibilities count. With --separated the means are 3 standard deviations
@@ -53,7 +52,7 @@ from report import MIXTURE_MODES, MIXTURE_PEERS, mixtures, timed, why
 import fastml
 from fastml import backend, bench, mixture
 from fastml.cli import replaced, seconds, short, writable
-from fastml.mixture.gaussian import Gaussians, factors_of
+from fastml.mixture.gaussian import factors_of
 
 CASES = (
     (200_000, 4, 8, "full"), (100_000, 16, 16, "full"), (50_000, 64, 16, "full"), (100_000, 16, 64, "full"),
@@ -83,29 +82,41 @@ def draw(problem: dict[str, Any]) -> Arrays:
     return {name: np.ascontiguousarray(array, problem["dtype"]) for name, array in arrays.items()}
 
 
-def fastml_call(arrays: Arrays, covariance_type: str, mode: str) -> Callable[[], Arrays]:
-    parameters = arrays["weights"], arrays["means"], arrays["covariances"]
+def estimator(kind: type, arrays: Arrays, covariance_type: str, mode: str) -> Prepared:
+    """Of scikit-learn's GaussianMixture or fastml's, which take the same arguments."""
+    warnings.simplefilter("ignore")  # no fit converges
+    X, K = arrays["X"], len(arrays["weights"])
+    covariances = arrays["covariances"].astype("float64")
+    inverse = np.linalg.inv(covariances) if covariance_type in ("full", "tied") else 1 / covariances
+    start = {"weights_init": arrays["weights"], "means_init": arrays["means"], "precisions_init": inverse}
+    options = {"covariance_type": covariance_type, "tol": 0, "reg_covar": 0}
+    options |= {name: array.astype(X.dtype) for name, array in start.items()}
 
-    def em() -> Arrays:
-        found = mixture.em_step(arrays["X"], *parameters, covariance_type, reg_covar=0)
-        return dict(zip(("weights", "means", "covariances"), found, strict=False))
+    def fit(iterations: int) -> Any:
+        return kind(K, max_iter=iterations, **options).fit(X)
 
-    def predict_proba() -> Arrays:
-        return {mode: mixture.responsibilities(arrays["X"], *parameters, covariance_type)[0]}
+    def answers() -> Arrays:
+        model = fit(1)
+        return {name: getattr(model, f"{name}_") for name in ("weights", "means", "covariances")}
 
-    def score_samples() -> Arrays:
-        weights, means, covariances = parameters
-        model = Gaussians(weights, means, factors_of(covariances, covariance_type), covariance_type, means.dtype)
-        return {mode: model.posterior(arrays["X"], "log_likelihood")[0]}
-
-    return {"em": em, "predict_proba": predict_proba, "score_samples": score_samples}[mode]
+    if mode == "em":
+        return lambda: (clock(lambda: fit(6)) - clock(lambda: fit(1))) / 5, answers
+    model = kind(K, covariance_type=covariance_type)
+    for name in ("weights", "means", "covariances"):
+        setattr(model, f"{name}_", arrays[name])
+    model.precisions_cholesky_ = factors_of(covariances, covariance_type).astype(X.dtype)
+    call = getattr(model, mode)
+    return lambda: clock(lambda: call(X)), lambda: {mode: call(X)}
 
 
 def by_fastml(name: str) -> Callable[..., Prepared]:
     def prepare(arrays: Arrays, covariance_type: str, mode: str, threads: int) -> Prepared:
+        from fastml.sklearn import GaussianMixture
+
         fastml.set_num_threads(threads)
-        call = bench.Contender(name).bind(fastml_call(arrays, covariance_type, mode))
-        return lambda: clock(call), call
+        sample, answers = estimator(GaussianMixture, arrays, covariance_type, mode)
+        chosen = bench.Contender(name)
+        return chosen.bind(sample), chosen.bind(answers)
 
     return prepare
 
@@ -115,29 +126,7 @@ def by_sklearn(arrays: Arrays, covariance_type: str, mode: str, threads: int) ->
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)
-    warnings.simplefilter("ignore")  # no fit converges
-    X, K = arrays["X"], len(arrays["weights"])
-    covariances = arrays["covariances"].astype("float64")
-    inverse = np.linalg.inv(covariances) if covariance_type in ("full", "tied") else 1 / covariances
-    start = {"weights_init": arrays["weights"], "means_init": arrays["means"], "precisions_init": inverse}
-    options = {"covariance_type": covariance_type, "tol": 0, "reg_covar": 0}
-    options |= {name: array.astype(X.dtype) for name, array in start.items()}
-
-    def fit(iterations: int) -> GaussianMixture:
-        return GaussianMixture(K, max_iter=iterations, **options).fit(X)
-
-    def answers() -> Arrays:
-        model = fit(1)
-        return {name: getattr(model, f"{name}_") for name in ("weights", "means", "covariances")}
-
-    if mode == "em":
-        return lambda: (clock(lambda: fit(6)) - clock(lambda: fit(1))) / 5, answers
-    model = GaussianMixture(K, covariance_type=covariance_type)
-    for name in ("weights", "means", "covariances"):
-        setattr(model, f"{name}_", arrays[name])
-    model.precisions_cholesky_ = factors_of(covariances, covariance_type).astype(X.dtype)
-    call = getattr(model, mode)
-    return lambda: clock(lambda: call(X)), lambda: {mode: call(X)}
+    return estimator(GaussianMixture, arrays, covariance_type, mode)
 
 
 def by_daal4py(arrays: Arrays, covariance_type: str, mode: str, threads: int) -> Prepared:
@@ -217,8 +206,12 @@ class Contender:
         """What is right: the reference's answers in float64 to the same numbers."""
         arrays = {name: array.astype("float64") for name, array in draw(problem).items()}
         fastml.set_num_threads(self.threads)
+        parameters = arrays["weights"], arrays["means"], arrays["covariances"], problem["type"]
         with fastml.use("reference"):
-            return fastml_call(arrays, problem["type"], mode)()
+            if mode == "em":
+                found = mixture.em_step(arrays["X"], *parameters, reg_covar=0)
+                return dict(zip(("weights", "means", "covariances"), found, strict=False))
+            return {mode: mixture.responsibilities(arrays["X"], *parameters)[mode == "score_samples"]}
 
     def components(self, problem: dict[str, Any]) -> list[float]:
         """How many components a row has on average: of responsibilities above e^-60, and above 1 %."""
