@@ -56,10 +56,10 @@ typedef struct FN(mix) {
     REAL *centre;    /* tied: (D), what is taken from rows before they are whitened */
     size_t packed;
     /* a worker's own */
-    REAL *xt;     /* (D, ROWS) */
-    REAL *yt;     /* tied: (D, ROWS), whitened rows */
-    REAL *panel;  /* (max(D, dims), ROWS): distances use GROUPS vectors of each, statistics all */
-    REAL *l, *h;  /* (K, ROWS) */
+    REAL *xt;     /* (D, PITCH) */
+    REAL *yt;     /* tied: (D, PITCH), whitened rows */
+    REAL *panel;  /* (max(D, dims), PITCH): distances use GROUPS vectors of each, statistics all */
+    REAL *l, *h;  /* (K, PITCH) */
     REAL *weight, *root;
     REAL *sums;   /* a tile's sums by lanes, or of products of features */
     double *slots; /* all workers' */
@@ -112,11 +112,11 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
     f->slots = statistics ? fm_take(&arena, f->nslots * f->slot_size * sizeof(double)) : 0;
     for (intptr_t w = 0; w < workers; w++) {
         FN(mix) mine = *f;
-        mine.xt = fm_take(&arena, D * ROWS * sizeof(REAL));
-        mine.yt = tied ? fm_take(&arena, D * ROWS * sizeof(REAL)) : mine.xt;
-        mine.panel = fm_take(&arena, (D + 4) * ROWS * sizeof(REAL) + PACKED_BYTES);
-        mine.l = fm_take(&arena, K * ROWS * sizeof(REAL));
-        mine.h = p->type == FM_SPHERICAL ? fm_take(&arena, K * ROWS * sizeof(REAL)) : mine.l;
+        mine.xt = fm_take(&arena, D * PITCH * sizeof(REAL));
+        mine.yt = tied ? fm_take(&arena, D * PITCH * sizeof(REAL)) : mine.xt;
+        mine.panel = fm_take(&arena, (D + 4) * PITCH * sizeof(REAL) + PACKED_BYTES);
+        mine.l = fm_take(&arena, K * PITCH * sizeof(REAL));
+        mine.h = p->type == FM_SPHERICAL ? fm_take(&arena, K * PITCH * sizeof(REAL)) : mine.l;
         mine.weight = fm_take(&arena, ROWS * sizeof(REAL));
         mine.root = fm_take(&arena, ROWS * sizeof(REAL));
         mine.sums = statistics ? fm_take(&arena, f->sums_size * sizeof(REAL)) : 0;
@@ -188,7 +188,7 @@ static size_t FN(prepare)(fm_mixture *p, intptr_t worker, intptr_t workers) {
 /* -------------------------------------------------------------------------------------------------------- distances */
 
 /* Outputs [j0, j0 + J) of (x - mean) U for the GROUPS vectors of rows that xt begins with: their squares are added to q,
- * or, where out is given, they are left there, ROWS apart. panel: x - mean, GROUPS vectors for each feature, of which those
+ * or, where out is given, they are left there, PITCH apart. panel: x - mean, GROUPS vectors for each feature, of which those
  * before j0 are there and J more are added, so that their stores hide behind multiply-adds. */
 INLINE const REAL *FN(triangle_body)(const int J, const REAL *xt, const REAL *mean, REAL *panel, const REAL *u, intptr_t j0,
                                      V *q, REAL *out) {
@@ -203,7 +203,7 @@ INLINE const REAL *FN(triangle_body)(const int J, const REAL *xt, const REAL *me
     UNROLL for (int i = 0; i < J; i++) {
         V x[GROUPS], m = vset1(mean[j0 + i]);
         UNROLL for (int g = 0; g < GROUPS; g++) {
-            x[g] = vload(xt + (j0 + i) * ROWS + g * L) - m;
+            x[g] = vload(xt + (j0 + i) * PITCH + g * L) - m;
             vstore(panel + g * L, x[g]);
         }
         UNROLL for (int j = i; j < J; j++, u++) UNROLL for (int g = 0; g < GROUPS; g++)
@@ -212,7 +212,7 @@ INLINE const REAL *FN(triangle_body)(const int J, const REAL *xt, const REAL *me
     }
     if (out) {
         UNROLL for (int j = 0; j < J; j++) UNROLL for (int g = 0; g < GROUPS; g++)
-            vstore(out + j * ROWS + g * L, acc[j * GROUPS + g]);
+            vstore(out + j * PITCH + g * L, acc[j * GROUPS + g]);
     } else {
         UNROLL for (int j = 0; j < J; j++) UNROLL for (int g = 0; g < GROUPS; g++)
             q[g] = vfma(acc[j * GROUPS + g], acc[j * GROUPS + g], q[g]);
@@ -244,7 +244,7 @@ static void FN(whiten)(const FN(mix) * f, const REAL *xt, const REAL *mean, cons
     const intptr_t D = f->D, parts = fm_parts(D, OUTPUTS);
     for (intptr_t b = 0, j0 = 0, J; b < parts; b++, j0 += J) {
         J = fm_part(D, parts, b);
-        u = FN(triangles)[J](xt, mean, f->panel, u, j0, q, out ? out + j0 * ROWS : 0);
+        u = FN(triangles)[J](xt, mean, f->panel, u, j0, q, out ? out + j0 * PITCH : 0);
     }
 }
 
@@ -257,7 +257,7 @@ INLINE void FN(few_body)(const int D, const REAL *xt, const REAL *mean, const RE
         UNROLL for (int g = 0; g < GROUPS; g++) q[g] = vset1(0);
         UNROLL for (int i = 0; i < D; i++) {
             V x[GROUPS], m = vset1(mean[i]);
-            UNROLL for (int g = 0; g < GROUPS; g++) x[g] = vload(xt + i * ROWS + t + g * L) - m;
+            UNROLL for (int g = 0; g < GROUPS; g++) x[g] = vload(xt + i * PITCH + t + g * L) - m;
             UNROLL for (int j = i; j < D; j++, at++) UNROLL for (int g = 0; g < GROUPS; g++)
                 acc[j * GROUPS + g] = vfma(vset1(*at), x[g], acc[j * GROUPS + g]);
         }
@@ -294,7 +294,7 @@ INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt,
             const REAL *a = means + k0 * each, *b = means + k1 * each, *x = xt + t;
             V p[GROUPS], q[GROUPS];
             UNROLL for (int g = 0; g < GROUPS; g++) p[g] = q[g] = vset1(0);
-            for (intptr_t d = 0; d < D; d++, x += ROWS, a += 1 + scaled, b += 1 + scaled)
+            for (intptr_t d = 0; d < D; d++, x += PITCH, a += 1 + scaled, b += 1 + scaled)
                 UNROLL for (int g = 0; g < GROUPS; g++) {
                     V xg = vload(x + g * L), y, z;
                     y = xg - vset1(a[0]);
@@ -309,8 +309,8 @@ INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt,
             V c0 = vset1(f->constants[k0]), c1 = vset1(f->constants[k1]);
             V s0 = vset1(f->scales[k0]), s1 = vset1(f->scales[k1]);
             UNROLL for (int g = 0; g < GROUPS; g++) {
-                vstore(f->l + k0 * ROWS + t + g * L, vfma(s0, p[g], c0));
-                vstore(f->l + k1 * ROWS + t + g * L, vfma(s1, q[g], c1));
+                vstore(f->l + k0 * PITCH + t + g * L, vfma(s0, p[g], c0));
+                vstore(f->l + k1 * PITCH + t + g * L, vfma(s1, q[g], c1));
             }
         }
 }
@@ -321,7 +321,7 @@ NOINLINE static void FN(plain_distances)(const FN(mix) * f, const REAL *xt, cons
     FN(independent)(0, f, xt, means);
 }
 
-/* 1 and 2: l (K, ROWS) of the block in xt. */
+/* 1 and 2: l (K, PITCH) of the block in xt. */
 static void FN(densities)(const FN(mix) * f) {
     const intptr_t D = f->D, K = f->K, width = f->vectors * L;
     switch (f->p->type) {
@@ -335,7 +335,7 @@ static void FN(densities)(const FN(mix) * f) {
     }
     for (intptr_t k = 0; k < K; k++) {
         const REAL *mean = f->means + k * width, *u = f->factors + k * FN(triangle_size)(D);
-        REAL *l = f->l + k * ROWS, constant = f->constants[k];
+        REAL *l = f->l + k * PITCH, constant = f->constants[k];
         if (D <= OUTPUTS) {
             FN(fews)[D](f->xt, mean, u, constant, l);
             continue;
@@ -358,11 +358,11 @@ INLINE void FN(piece_body)(const int P, const int Q, const int same, const REAL 
     UNROLL for (int i = 0; i < P * Q; i++) sum[i] = vset1(0);
     for (intptr_t t = 0; t < ROWS; t += L) {
         V x[PIECE];
-        UNROLL for (int i = 0; i < P; i++) x[i] = vload(a + i * ROWS + t);
+        UNROLL for (int i = 0; i < P; i++) x[i] = vload(a + i * PITCH + t);
         UNROLL for (int j = 0; j < Q; j++) {
             V y = x[0];
             if (same) y = x[j];
-            else y = vload(b + j * ROWS + t);
+            else y = vload(b + j * PITCH + t);
             UNROLL for (int i = 0; i < P; i++)
                 if (!same || i <= j) sum[i * Q + j] = vfma(x[i], y, sum[i * Q + j]);
         }
@@ -423,7 +423,7 @@ INLINE void FN(small_body)(const int n, const REAL *xt, const REAL *mean, const 
         V z[FM_SMALL + 1], r = vload(h + t) * vload(root + t);
         UNROLL for (int i = 0; i < n; i++) {
             if (i == n - 1) z[i] = r;
-            else z[i] = r * (vload(xt + i * ROWS + t) - vset1(mean[i]));
+            else z[i] = r * (vload(xt + i * PITCH + t) - vset1(mean[i]));
         }
         UNROLL for (int i = 0; i < n; i++) UNROLL for (int j = i; j < n; j++)
             sum[i * n + j] = vfma(z[i], z[j], sum[i * n + j]);
@@ -452,20 +452,20 @@ static FN(small) *const FN(smalls)[FM_SMALL + 2] = {0, 0, FN(small2), FN(small3)
 
 static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
     const intptr_t D = f->D, n = f->dims;
-    const REAL *mean = f->means + k * f->vectors * L, *h = f->h + k * ROWS;
+    const REAL *mean = f->means + k * f->vectors * L, *h = f->h + k * PITCH;
     if (D <= FM_SMALL) {
         FN(smalls)[n](f->xt, mean, h, f->root, acc);
         return;
     }
     REAL *z = f->panel;
-    for (intptr_t t = 0; t < ROWS; t += L) vstore(z + D * ROWS + t, vload(h + t) * vload(f->root + t));
+    for (intptr_t t = 0; t < ROWS; t += L) vstore(z + D * PITCH + t, vload(h + t) * vload(f->root + t));
     for (intptr_t d = 0; d < D; d++) {
         V m = vset1(mean[d]);
         for (intptr_t t = 0; t < ROWS; t += L)
-            vstore(z + d * ROWS + t, vload(z + D * ROWS + t) * (vload(f->xt + d * ROWS + t) - m));
+            vstore(z + d * PITCH + t, vload(z + D * PITCH + t) * (vload(f->xt + d * PITCH + t) - m));
     }
     FM_EACH_PIECE(n, i0, P, j0, Q) {
-        (i0 == j0 ? FN(sames)[P] : FN(pieces)[P][Q])(z + i0 * ROWS, z + j0 * ROWS, acc);
+        (i0 == j0 ? FN(sames)[P] : FN(pieces)[P][Q])(z + i0 * PITCH, z + j0 * PITCH, acc);
         acc += (i0 == j0 ? P * (P + 1) / 2 : P * Q) * L;
     }
 }
@@ -478,7 +478,7 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
     const int count = f->K - k < 4 ? (int)(f->K - k) : 4, distances = f->p->type == FM_SPHERICAL;
     REAL *r = f->panel, *acc = f->sums + k * each;
     for (int i = 0; i < count; i++) {
-        const REAL *h = f->h + (k + i) * ROWS, *l = f->l + (k + i) * ROWS;
+        const REAL *h = f->h + (k + i) * PITCH, *l = f->l + (k + i) * PITCH;
         V n = vset1(0), distance = vset1(0), c = vset1(f->constants[k + i]);
         for (intptr_t t = 0; t < ROWS; t += L) {
             V z = vload(h + t) * vload(f->root + t), rt = z * z;
@@ -486,7 +486,7 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
             /* a row that is none of the component's may be infinitely far from it */
             V part = rt * (vload(l + t) - c);
             if (distances) distance += (V)((INT)part & (INT)(rt != vset1(0)));
-            vstore(r + i * ROWS + t, rt);
+            vstore(r + i * PITCH + t, rt);
         }
         REAL *to = acc + i * each;
         vstore(to, vload(to) + n);
@@ -494,7 +494,7 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
     }
     for (intptr_t d = 0; d < D; d++) {
         V m[4], s1[4], s2[4];
-        const REAL *x = f->xt + d * ROWS;
+        const REAL *x = f->xt + d * PITCH;
         UNROLL for (int i = 0; i < 4; i++) {
             m[i] = vset1(f->means[(k + (i < count ? i : 0)) * width + d]);
             s1[i] = s2[i] = vset1(0);
@@ -502,7 +502,7 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
         for (intptr_t t = 0; t < ROWS; t += L) {
             V xt = vload(x + t);
             UNROLL for (int i = 0; i < 4; i++) {
-                V rt = vload(r + i * ROWS + t), w = xt - m[i];
+                V rt = vload(r + i * PITCH + t), w = xt - m[i];
                 if (squares) {
                     V rw = rt * w;
                     s1[i] += rw;
@@ -600,7 +600,7 @@ INLINE V FN(scale_rows)(const int whole, intptr_t left, const REAL *const *from,
 static void FN(full_by_features)(const FN(mix) * f, const REAL *X, intptr_t rows, intptr_t k, REAL *second) {
     const intptr_t D = f->D, width = f->vectors * L, fit = PACKED_BYTES / (width * (intptr_t)sizeof(REAL));
     const intptr_t most = fit < 32 ? 32 : fit > ROWS ? ROWS : fit;
-    const REAL *mean = f->means + k * width, *h = f->h + k * ROWS;
+    const REAL *mean = f->means + k * width, *h = f->h + k * PITCH;
     const REAL *from[ROWS];
     REAL roots[ROWS], *z = f->panel, *first = second + width * width, *n = first + width;
     V total = vload(n);

@@ -28,7 +28,7 @@ typedef struct FN(words) {
     size_t packed;
     /* a worker's own */
     REAL *rows; /* (ROWS, vectors * L) */
-    REAL *l;    /* (vectors * L, ROWS) */
+    REAL *l;    /* (vectors * L, PITCH) */
     REAL *weight, *root;
     double *row; /* (K) */
 } FN(words);
@@ -48,7 +48,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(wo
     for (intptr_t w = 0; w < workers; w++) {
         FN(words) mine = *f;
         mine.rows = fm_take(&arena, ROWS * width * sizeof(REAL));
-        mine.l = fm_take(&arena, ROWS * width * sizeof(REAL));
+        mine.l = fm_take(&arena, PITCH * width * sizeof(REAL));
         mine.weight = fm_take(&arena, ROWS * sizeof(REAL));
         mine.root = fm_take(&arena, ROWS * sizeof(REAL));
         mine.row = fm_take(&arena, K * sizeof(double));
@@ -140,8 +140,8 @@ static int FN(block)(const FN(words) * f, intptr_t worker, intptr_t start, intpt
     FN(roots)(f->l, K, f->weight, f->l, f->root, &total);
     for (intptr_t k = 0; k < K; k++)
         for (intptr_t t = 0; t < ROWS; t += L) {
-            V z = vload(f->l + k * ROWS + t) * vload(f->root + t);
-            vstore(f->l + k * ROWS + t, z * z);
+            V z = vload(f->l + k * PITCH + t) * vload(f->root + t);
+            vstore(f->l + k * PITCH + t, z * z);
         }
     FN(rows_out)(f->l, K, rows, weighted);
     *likelihood = FN(lanes)(total);

@@ -1,12 +1,13 @@
 /* From logarithms of weighted densities to responsibilities, a block of rows with its lanes along the rows.
  *
- * l is [K][ROWS]: component k of the block's row n at l[k * ROWS + n]. The exponential is act.h's.
+ * l is (K, PITCH): component k of the block's row n at l[k * PITCH + n]. The exponential is act.h's.
  *
  * Accuracy, pinned by tests/test_posteriors.py: log within 2 units in the last place for normal positive numbers, exp
  * within 2 where it does not flush to 0 (without fused multiply-add its reduction loses up to |x| units more).
  */
 
 #undef ROWS
+#undef PITCH
 #undef SQRT_HALF
 #undef LN2_HI
 #undef LN2_LO
@@ -16,6 +17,7 @@
 #undef BITS
 
 #define ROWS (16 * L)
+#define PITCH (17 * L) /* from number to number: rows 1 KiB apart would share a quarter of the first-level cache's sets */
 #define vbits(x) ((INT){0} + (BITS)(x))
 
 #if FM_DTYPE == 32
@@ -81,7 +83,7 @@ INLINE V FN(largest)(const REAL *l, intptr_t K, INT *place) {
     V most = vload(l);
     INT at = vbits(0);
     for (intptr_t k = 1; k < K; k++) {
-        V x = vload(l + k * ROWS);
+        V x = vload(l + k * PITCH);
         INT more = (INT)(x > most);
         at = (at & ~more) | (vbits(k) & more);
         most = vmax(x, most);
@@ -97,9 +99,9 @@ NOINLINE static void FN(roots)(const REAL *l, intptr_t K, const REAL *weight, RE
     for (intptr_t t = 0; t < ROWS; t += L) {
         V most = FN(largest)(l + t, K, 0), sum = vset1(0), w = vload(weight + t);
         for (intptr_t k = 0; k < K; k++) {
-            V e = FN(half_posterior)((vload(l + k * ROWS + t) - most) * vset1((REAL)0.5));
+            V e = FN(half_posterior)((vload(l + k * PITCH + t) - most) * vset1((REAL)0.5));
             sum = vfma(e, e, sum);
-            vstore(h + k * ROWS + t, e);
+            vstore(h + k * PITCH + t, e);
         }
         vstore(root + t, FN(sqrt)(w / sum));
         *total = vfma(w, most + FN(log)(sum), *total);
@@ -118,13 +120,13 @@ NOINLINE static void FN(posterior)(REAL *l, intptr_t K, intptr_t rows, int resp,
             for (intptr_t i = 0; i < L && i < left; i++) labels[t + i] = place[i];
         if (!resp && !log_likelihood) continue;
         for (intptr_t k = 0; k < K; k++) {
-            V e = FN(exp)(vload(l + k * ROWS + t) - most);
+            V e = FN(exp)(vload(l + k * PITCH + t) - most);
             sum += e;
-            if (resp) vstore(l + k * ROWS + t, e);
+            if (resp) vstore(l + k * PITCH + t, e);
         }
         if (log_likelihood) FN(store_tail)(log_likelihood + t, most + FN(log)(sum), left);
         if (resp)
-            for (intptr_t k = 0; k < K; k++) vstore(l + k * ROWS + t, vload(l + k * ROWS + t) / sum);
+            for (intptr_t k = 0; k < K; k++) vstore(l + k * PITCH + t, vload(l + k * PITCH + t) / sum);
     }
 }
 
@@ -133,7 +135,7 @@ NOINLINE static void FN(rows_out)(const REAL *from, intptr_t K, intptr_t rows, R
     for (intptr_t t = 0; t < rows; t += L)
         for (intptr_t k = 0; k < K; k += L) {
             V block[L];
-            for (intptr_t i = 0; i < L; i++) block[i] = k + i < K ? vload(from + (k + i) * ROWS + t) : vset1(0);
+            for (intptr_t i = 0; i < L; i++) block[i] = k + i < K ? vload(from + (k + i) * PITCH + t) : vset1(0);
             FN(transpose)(block);
             for (intptr_t i = 0; i < L && t + i < rows; i++) FN(store_tail)(to + (t + i) * K + k, block[i], K - k);
         }
@@ -155,7 +157,7 @@ INLINE void FN(few_in)(const int D, const REAL *from, REAL *to) {
             }
             out = __builtin_shuffle(out, x[v], place);
         }
-        vstore(to + d * ROWS, out);
+        vstore(to + d * PITCH, out);
     }
 }
 #endif
@@ -186,7 +188,7 @@ NOINLINE static void FN(rows_in)(const REAL *from, intptr_t D, intptr_t rows, RE
                 __builtin_prefetch(row + ROWS * D);
             }
             FN(transpose)(block);
-            for (intptr_t i = 0; i < L && d + i < D; i++) vstore(to + (d + i) * ROWS + t, block[i]);
+            for (intptr_t i = 0; i < L && d + i < D; i++) vstore(to + (d + i) * PITCH + t, block[i]);
         }
     }
 }
