@@ -23,6 +23,7 @@
 #undef PACKED_BYTES
 #undef FM_EACH_PIECE
 #undef FM_SMALL
+#undef TOGETHER
 
 /* GROUPS vectors of rows times OUTPUTS numbers of a row accumulate in registers; PIECE x PIECE do in statistics. */
 #if ROWS4 == 6
@@ -114,7 +115,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
         FN(mix) mine = *f;
         mine.xt = fm_take(&arena, D * PITCH * sizeof(REAL));
         mine.yt = tied ? fm_take(&arena, D * PITCH * sizeof(REAL)) : mine.xt;
-        mine.panel = fm_take(&arena, (D + 4) * PITCH * sizeof(REAL) + PACKED_BYTES);
+        mine.panel = fm_take(&arena, (D + 8) * PITCH * sizeof(REAL) + PACKED_BYTES);
         mine.l = fm_take(&arena, K * PITCH * sizeof(REAL));
         mine.h = p->type == FM_SPHERICAL ? fm_take(&arena, K * PITCH * sizeof(REAL)) : mine.l;
         mine.weight = fm_take(&arena, ROWS * sizeof(REAL));
@@ -470,12 +471,14 @@ static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
     }
 }
 
-/* 4 for independent features, components [k, k + 4) at once, so that a row's numbers are read once for all of them: of each
- * component n, the distance (of "spherical", which 2 holds: |x - mean|² = (l - constant) / scale), then of each feature
- * first and, for squares, second. */
+/* 4 for independent features, components [k, k + TOGETHER(squares)) at once, so that a row's numbers are read once for all
+ * of them and sums need not wait for themselves: of each component n, the distance (of "spherical", which 2 holds:
+ * |x - mean|² = (l - constant) / scale), then of each feature first and, for squares, second. */
+#define TOGETHER(squares) (GROUPS == 4 && !(squares) ? 8 : 4)
+
 INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t k) {
     const intptr_t D = f->D, each = f->sums_size / f->K, width = f->vectors * L;
-    const int count = f->K - k < 4 ? (int)(f->K - k) : 4, distances = f->p->type == FM_SPHERICAL;
+    const int C = TOGETHER(squares), count = f->K - k < C ? (int)(f->K - k) : C, distances = f->p->type == FM_SPHERICAL;
     REAL *r = f->panel, *acc = f->sums + k * each;
     for (int i = 0; i < count; i++) {
         const REAL *h = f->h + (k + i) * PITCH, *l = f->l + (k + i) * PITCH;
@@ -493,15 +496,16 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
         vstore(to + L, vload(to + L) + distance / vset1(f->scales[k + i]));
     }
     for (intptr_t d = 0; d < D; d++) {
-        V m[4], s1[4], s2[4];
+        V m[8], s1[8], s2[4];
         const REAL *x = f->xt + d * PITCH;
-        UNROLL for (int i = 0; i < 4; i++) {
+        UNROLL for (int i = 0; i < C; i++) {
             m[i] = vset1(f->means[(k + (i < count ? i : 0)) * width + d]);
-            s1[i] = s2[i] = vset1(0);
+            s1[i] = vset1(0);
+            if (squares) s2[i] = vset1(0);
         }
         for (intptr_t t = 0; t < ROWS; t += L) {
             V xt = vload(x + t);
-            UNROLL for (int i = 0; i < 4; i++) {
+            UNROLL for (int i = 0; i < C; i++) {
                 V rt = vload(r + i * PITCH + t), w = xt - m[i];
                 if (squares) {
                     V rw = rt * w;
@@ -730,7 +734,7 @@ static void FN(block)(const FN(mix) * f, intptr_t start, intptr_t rows, V *likel
             else FN(full_by_rows)(f, k, f->sums + k * each);
         }
     else
-        for (intptr_t k = 0; k < K; k += 4) {
+        for (intptr_t k = 0; k < K; k += TOGETHER(p->type == FM_DIAG)) {
             if (p->type == FM_DIAG) FN(diagonal_sums)(f, k);
             else FN(first_sums)(f, k);
         }

@@ -51,21 +51,44 @@ INLINE V FN(log)(V x) {
     return (V)(((INT)ln & (INT)(x == x)) | ((INT)x & (INT)(x != x)));
 }
 
-/* exp x for x <= 0; 0 from about -87 (-708) on. */
-INLINE V FN(exp)(V x) {
+/* exp x for EXP_MAX >= -x >= 0, or NaN; 0 from about -87 (-708) on. */
+INLINE V FN(exp_within)(V x) {
+#if FM_RUNG == FM_AVX512
+    static const REAL P[] = POLY;
+    V n = vfma(x, vset1((REAL)LOG2E_HI), vset1((REAL)MAGIC)) - vset1((REAL)MAGIC);
+    V f = vfma(x, vset1((REAL)LOG2E_LO), vfma(x, vset1((REAL)LOG2E_HI), -n));
+    V p = vset1(P[sizeof P / sizeof *P - 1]);
+    UNROLL for (int i = (int)(sizeof P / sizeof *P) - 2; i >= 0; i--) p = vfma(p, f, vset1(P[i]));
+    p = vfma(p, f, vset1(1));
+#if FM_DTYPE == 32
+    return _mm512_scalef_ps(p, n);
+#else
+    return _mm512_scalef_pd(p, n);
+#endif
+#else
     V scale, q;
-    FN(exp_parts)(vmax(vset1((REAL)-EXP_MAX), x), &scale, &q);
+    FN(exp_parts)(x, &scale, &q);
     return vfma(scale, q, scale);
+#endif
 }
+
+/* exp x for x <= 0. */
+INLINE V FN(exp)(V x) { return FN(exp_within)(vmax(vset1((REAL)-EXP_MAX), x)); }
 
 /* exp x for x <= 0, and exactly 0 from NEGLIGIBLE on: no subnormal products, and rows that statistics can leave out. */
 INLINE V FN(half_posterior)(V x) {
-    V e = FN(exp)(vmax(vset1((REAL)NEGLIGIBLE - 1), x));
+    V e = FN(exp_within)(vmax(vset1((REAL)NEGLIGIBLE - 1), x));
+#if FM_RUNG == FM_AVX512 && FM_DTYPE == 32
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, vset1((REAL)NEGLIGIBLE), _CMP_NLE_UQ), e);
+#elif FM_RUNG == FM_AVX512
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(x, vset1((REAL)NEGLIGIBLE), _CMP_NLE_UQ), e);
+#else
     return (V)((INT)e & ~(INT)(x <= vset1((REAL)NEGLIGIBLE)));
+#endif
 }
 
 INLINE V FN(sqrt)(V x) {
-#if FM_RUNG == FM_AVX512 || FM_RUNG == FM_AMX
+#if FM_RUNG == FM_AVX512
 #if FM_DTYPE == 32
     return _mm512_sqrt_ps(x);
 #else
@@ -97,9 +120,9 @@ INLINE V FN(largest)(const REAL *l, intptr_t K, INT *place) {
  * responsibility. Adds weight times log-likelihood to *total, by lanes. h may be l. */
 NOINLINE static void FN(roots)(const REAL *l, intptr_t K, const REAL *weight, REAL *h, REAL *root, V *total) {
     for (intptr_t t = 0; t < ROWS; t += L) {
-        V most = FN(largest)(l + t, K, 0), sum = vset1(0), w = vload(weight + t);
+        V most = FN(largest)(l + t, K, 0), half = vset1((REAL)0.5) * most, sum = vset1(0), w = vload(weight + t);
         for (intptr_t k = 0; k < K; k++) {
-            V e = FN(half_posterior)((vload(l + k * PITCH + t) - most) * vset1((REAL)0.5));
+            V e = FN(half_posterior)(vfma(vload(l + k * PITCH + t), vset1((REAL)0.5), -half));
             sum = vfma(e, e, sum);
             vstore(h + k * PITCH + t, e);
         }
