@@ -57,7 +57,7 @@ typedef struct FN(mix) {
     REAL *centre;    /* tied: (D), what is taken from rows before they are whitened */
     size_t packed;
     /* a worker's own */
-    REAL *xt;     /* (D, PITCH) */
+    REAL *xt;     /* (D + 1, PITCH), the last of them ones */
     REAL *yt;     /* tied: (D, PITCH), whitened rows */
     REAL *panel;  /* (max(D, dims), PITCH): distances use GROUPS vectors of each, statistics all */
     REAL *l, *h;  /* (K, PITCH) */
@@ -96,6 +96,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
     const intptr_t D = p->D, K = p->K;
     fm_arena packed = {p->packed, 0}, arena = {p->scratch, 0};
     *f = (FN(mix)){.p = p, .N = p->N, .D = D, .K = K, .dims = D + 1, .vectors = (D + L - 1) / L};
+    if (!FN(by_features)(f)) f->vectors = D / L + 1; /* one number more, the mean of the feature that is 1 */
     const int tied = p->type == FM_TIED;
     f->means = fm_take(&packed, (1 + tied) * K * f->vectors * L * sizeof(REAL));
     const intptr_t factors = p->type == FM_FULL ? K * FN(triangle_size)(D) : tied ? FN(triangle_size)(D) : 2 * K * D;
@@ -113,7 +114,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
     f->slots = statistics ? fm_take(&arena, f->nslots * f->slot_size * sizeof(double)) : 0;
     for (intptr_t w = 0; w < workers; w++) {
         FN(mix) mine = *f;
-        mine.xt = fm_take(&arena, D * PITCH * sizeof(REAL));
+        mine.xt = fm_take(&arena, (D + 1) * PITCH * sizeof(REAL));
         mine.yt = tied ? fm_take(&arena, D * PITCH * sizeof(REAL)) : mine.xt;
         mine.panel = fm_take(&arena, (D + 8) * PITCH * sizeof(REAL) + PACKED_BYTES);
         mine.l = fm_take(&arena, K * PITCH * sizeof(REAL));
@@ -353,33 +354,48 @@ static void FN(densities)(const FN(mix) * f) {
 
 /* ------------------------------------------------------------------------------- statistics with lanes along the rows */
 
-/* acc[i][j] += sum over the block's vectors of a_i b_j; where a and b are the same, only j >= i. */
-INLINE void FN(piece_body)(const int P, const int Q, const int same, const REAL *a, const REAL *b, REAL *acc) {
+/* acc[i][j] += sum over the block's vectors of a_i b_j, P numbers by Q. */
+INLINE void FN(piece_body)(const int P, const int Q, const REAL *a, const REAL *b, REAL *acc) {
     V sum[PIECE * PIECE];
     UNROLL for (int i = 0; i < P * Q; i++) sum[i] = vset1(0);
     for (intptr_t t = 0; t < ROWS; t += L) {
         V x[PIECE];
         UNROLL for (int i = 0; i < P; i++) x[i] = vload(a + i * PITCH + t);
         UNROLL for (int j = 0; j < Q; j++) {
-            V y = x[0];
-            if (same) y = x[j];
-            else y = vload(b + j * PITCH + t);
-            UNROLL for (int i = 0; i < P; i++)
-                if (!same || i <= j) sum[i * Q + j] = vfma(x[i], y, sum[i * Q + j]);
+            V y = vload(b + j * PITCH + t);
+            UNROLL for (int i = 0; i < P; i++) sum[i * Q + j] = vfma(x[i], y, sum[i * Q + j]);
         }
     }
-    UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = same ? i : 0; j < Q; j++, acc += L)
+    UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = 0; j < Q; j++, acc += L)
         vstore(acc, vload(acc) + sum[i * Q + j]);
 }
 
+/* z = root (x - mean) of P numbers, and acc[i][j >= i] += sum over the block's vectors of z_i z_j: the stores hide behind
+ * multiply-adds. */
+INLINE void FN(same_body)(const int P, const REAL *xt, const REAL *mean, const REAL *root, REAL *z, REAL *acc) {
+    V sum[PIECE * PIECE];
+    UNROLL for (int i = 0; i < P * P; i++) sum[i] = vset1(0);
+    for (intptr_t t = 0; t < ROWS; t += L) {
+        V y[PIECE], r = vload(root + t);
+        UNROLL for (int j = 0; j < P; j++) {
+            y[j] = r * (vload(xt + j * PITCH + t) - vset1(mean[j]));
+            vstore(z + j * PITCH + t, y[j]);
+            UNROLL for (int i = 0; i < P; i++)
+                if (i <= j) sum[i * P + j] = vfma(y[i], y[j], sum[i * P + j]);
+        }
+    }
+    UNROLL for (int i = 0; i < P; i++) UNROLL for (int j = i; j < P; j++, acc += L)
+        vstore(acc, vload(acc) + sum[i * P + j]);
+}
+
 typedef void FN(piece)(const REAL *a, const REAL *b, REAL *acc);
+typedef void FN(same)(const REAL *xt, const REAL *mean, const REAL *root, REAL *z, REAL *acc);
 
 #define FM_DEFINE_PIECE(P, Q)                                                                                          \
-    NOINLINE static void FN(piece##P##Q)(const REAL *a, const REAL *b, REAL *acc) { FN(piece_body)(P, Q, 0, a, b, acc); }
+    NOINLINE static void FN(piece##P##Q)(const REAL *a, const REAL *b, REAL *acc) { FN(piece_body)(P, Q, a, b, acc); }
 #define FM_DEFINE_SAME(P)                                                                                              \
-    NOINLINE static void FN(same##P)(const REAL *a, const REAL *b, REAL *acc) {                                        \
-        (void)b;                                                                                                       \
-        FN(piece_body)(P, P, 1, a, a, acc);                                                                            \
+    NOINLINE static void FN(same##P)(const REAL *xt, const REAL *mean, const REAL *root, REAL *z, REAL *acc) {          \
+        FN(same_body)(P, xt, mean, root, z, acc);                                                                      \
     }
 FM_DEFINE_SAME(2)
 FM_DEFINE_SAME(3)
@@ -393,7 +409,7 @@ FM_DEFINE_PIECE(4, 3)
 FM_DEFINE_PIECE(4, 4)
 FM_DEFINE_PIECE(5, 4)
 FM_DEFINE_PIECE(5, 5)
-static FN(piece) *const FN(sames)[PIECE + 1] = {0, 0, FN(same2), FN(same3), FN(same4), FN(same5)};
+static FN(same) *const FN(sames)[PIECE + 1] = {0, 0, FN(same2), FN(same3), FN(same4), FN(same5)};
 static FN(piece) *const FN(pieces)[PIECE + 1][PIECE + 1] = {
     [2] = {[2] = FN(piece22)},
     [3] = {[2] = FN(piece32), [3] = FN(piece33)},
@@ -401,7 +417,7 @@ static FN(piece) *const FN(pieces)[PIECE + 1][PIECE + 1] = {
     [5] = {[4] = FN(piece54), [5] = FN(piece55)},
 };
 #else
-static FN(piece) *const FN(sames)[PIECE + 1] = {0, 0, FN(same2), FN(same3)};
+static FN(same) *const FN(sames)[PIECE + 1] = {0, 0, FN(same2), FN(same3)};
 static FN(piece) *const FN(pieces)[PIECE + 1][PIECE + 1] = {
     [2] = {[2] = FN(piece22)},
     [3] = {[2] = FN(piece32), [3] = FN(piece33)},
@@ -410,11 +426,11 @@ static FN(piece) *const FN(pieces)[PIECE + 1][PIECE + 1] = {
 #undef FM_DEFINE_PIECE
 #undef FM_DEFINE_SAME
 
-/* Walks pairs of parts (a, b >= a) of n numbers: their first numbers i0, j0 and lengths P, Q. */
+/* Walks pairs of parts (a <= b) of n numbers, each b with itself first: their first numbers i0, j0 and lengths P, Q. */
 #define FM_EACH_PIECE(n, i0, P, j0, Q)                                                                                 \
-    for (intptr_t parts = fm_parts(n, PIECE), a_ = 0, i0 = 0, P = 0; a_ < parts && (P = fm_part(n, parts, a_), 1);      \
-         i0 += P, a_++)                                                                                                \
-        for (intptr_t b_ = a_, j0 = i0, Q = 0; b_ < parts && (Q = fm_part(n, parts, b_), 1); j0 += Q, b_++)
+    for (intptr_t parts = fm_parts(n, PIECE), b_ = 0, j0 = 0, Q = 0; b_ < parts && (Q = fm_part(n, parts, b_), 1);      \
+         j0 += Q, b_++)                                                                                                \
+        for (intptr_t a_ = b_, i0 = j0, P = Q; a_ >= 0; a_--, P = fm_part(n, parts, a_), i0 -= P)
 
 /* 4 of one component of few features, its dims = D + 1 numbers in registers: all pairs' sums. */
 INLINE void FN(small_body)(const int n, const REAL *xt, const REAL *mean, const REAL *h, const REAL *root, REAL *acc) {
@@ -458,15 +474,11 @@ static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
         FN(smalls)[n](f->xt, mean, h, f->root, acc);
         return;
     }
-    REAL *z = f->panel;
-    for (intptr_t t = 0; t < ROWS; t += L) vstore(z + D * PITCH + t, vload(h + t) * vload(f->root + t));
-    for (intptr_t d = 0; d < D; d++) {
-        V m = vset1(mean[d]);
-        for (intptr_t t = 0; t < ROWS; t += L)
-            vstore(z + d * PITCH + t, vload(z + D * PITCH + t) * (vload(f->xt + d * PITCH + t) - m));
-    }
+    REAL *z = f->panel, *root = z + n * PITCH;
+    for (intptr_t t = 0; t < ROWS; t += L) vstore(root + t, vload(h + t) * vload(f->root + t));
     FM_EACH_PIECE(n, i0, P, j0, Q) {
-        (i0 == j0 ? FN(sames)[P] : FN(pieces)[P][Q])(z + i0 * PITCH, z + j0 * PITCH, acc);
+        if (i0 == j0) FN(sames)[P](f->xt + i0 * PITCH, mean + i0, root, z + i0 * PITCH, acc);
+        else FN(pieces)[P][Q](z + i0 * PITCH, z + j0 * PITCH, acc);
         acc += (i0 == j0 ? P * (P + 1) / 2 : P * Q) * L;
     }
 }
@@ -689,7 +701,7 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
                 const double *sum = sums;
                 double *at = second + k * FN(triangle_size)(D);
                 FM_EACH_PIECE(f->dims, i0, P, j0, Q) {
-                    if (D <= FM_SMALL) P = Q = f->dims, a_ = b_ = parts;
+                    if (D <= FM_SMALL) P = Q = f->dims, a_ = 0, b_ = parts;
                     for (intptr_t i = i0; i < i0 + P; i++)
                         for (intptr_t j = i0 == j0 ? i : j0; j < j0 + Q; j++, sum++) {
                             if (j < D) at[i * D - i * (i - 1) / 2 + j - i] = *sum;
@@ -748,6 +760,7 @@ static size_t FN(walk)(fm_mixture *p, intptr_t worker, intptr_t workers) {
     if (worker == 0) p->call.mode = mode;
     if (workers > 1) fm_spread(&p->call);
     if (p->n) memset(f.sums, 0, f.sums_size * sizeof(REAL));
+    for (intptr_t t = 0; t < ROWS; t++) f.xt[f.D * PITCH + t] = 1;
     const intptr_t tiles = (p->N + p->rows - 1) / p->rows;
     const double work = (double)f.K * (double)ROWS * (2.0 * (double)f.D * (p->type == FM_FULL ? (double)f.D : 4.0) + 60);
     for (intptr_t tile; (tile = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < tiles;) {
