@@ -500,7 +500,7 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
             n += rt;
             /* a row that is none of the component's may be infinitely far from it */
             V part = rt * (vload(l + t) - c);
-            if (distances) distance += (V)((INT)part & (INT)(rt != vset1(0)));
+            if (!squares && distances) distance += (V)((INT)part & (INT)(rt != vset1(0)));
             vstore(r + i * PITCH + t, rt);
         }
         REAL *to = acc + i * each;
@@ -528,7 +528,8 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
                 }
             }
         }
-        for (int i = 0; i < count; i++) {
+        UNROLL for (int i = 0; i < C; i++) {
+            if (i >= count) break;
             REAL *to = acc + i * each + (2 + (1 + squares) * d) * L;
             vstore(to, vload(to) + s1[i]);
             if (squares) vstore(to + L, vload(to + L) + s2[i]);
