@@ -7,7 +7,7 @@
 (100, 4, 32)
 """
 
-from . import backend
+from . import backend, mixture
 from .backend import active, available, show, use
 from .gru import gru_backward, gru_forward, gru_pack
 from .layers import GRU, LSTM, RNN, LayerTape
@@ -43,6 +43,7 @@ __all__ = [
     "lstm_backward",
     "lstm_forward",
     "lstm_pack",
+    "mixture",
     "rnn_backward",
     "rnn_forward",
     "rnn_pack",
