@@ -140,10 +140,7 @@ class UnigramLM:
             There is no word to count, or with `unknown="error"` one that is not in the vocabulary given. The model is
             then what it was before.
         """
-        seen: Counter[str] = Counter()
-        for document in [documents] if isinstance(documents, str) else documents:
-            seen.update(self._tokens(document))
-        return self._set(seen)
+        return self._set(self._words_of(documents))
 
     def fit_files(self, paths: Iterable[str | PathLike], *, encoding: str = "utf-8") -> Self:
         """`fit` to text files, read line by line.
@@ -168,8 +165,7 @@ class UnigramLM:
         seen: Counter[str] = Counter()
         for path in [paths] if isinstance(paths, (str, PathLike)) else paths:
             with open(path, encoding=encoding) as lines:
-                for line in lines:
-                    seen.update(self._tokens(line))
+                seen += self._words_of(lines)
         return self._set(seen)
 
     def _set(self, seen: Counter) -> Self:
@@ -251,10 +247,7 @@ class UnigramLM:
             As in `log_probability`, or there are no words.
         """
         self._check_fitted()
-        words: Counter[str] = Counter()
-        for document in [documents] if isinstance(documents, str) else documents:
-            words.update(self._tokens(document))
-        counts, impossible = self._counts(words)
+        counts, impossible = self._counts(self._words_of(documents))
         if impossible:
             return math.inf
         if not counts.total[0]:
@@ -306,6 +299,12 @@ class UnigramLM:
 
     def _tokens(self, document: Document) -> Sequence[str]:
         return _words("document", self.tokenizer(document) if isinstance(document, str) else document)
+
+    def _words_of(self, documents: Iterable[Document]) -> Counter[str]:
+        words: Counter[str] = Counter()
+        for document in [documents] if isinstance(documents, str) else documents:
+            words.update(self._tokens(document))
+        return words
 
     def _place(self, word: str) -> int | None:
         """The number of a word, or of what stands for it; None where nothing does."""

@@ -18,9 +18,7 @@ def posterior(dtype, zeros, t):
     """Responsibilities and log-likelihoods where `zeros` components have log-density 0, and one has -t."""
     logs = np.array([[0.0]] * zeros + [[-1.0]], dtype)
     resp, likelihood = np.empty((len(t), zeros + 1), dtype), np.empty(len(t), dtype)
-    find("multinomial_responsibilities").function(
-        t[:, None], logs, np.zeros(zeros + 1, dtype), resp, likelihood, None
-    )
+    find("multinomial_responsibilities").function(t[:, None], logs, np.zeros(zeros + 1, dtype), resp, likelihood, None)
     return resp, likelihood
 
 

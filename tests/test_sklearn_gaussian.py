@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("sklearn", minversion="1.6")
 
 import sklearn.mixture
+from scipy import sparse
 from sklearn import datasets
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -25,8 +26,9 @@ import fastml
 from fastml.kernels.table import TILE
 from fastml.mixture import COVARIANCE_TYPES
 from fastml.mixture import sample as drawn
+from fastml.mixture.rows import BLOCK
 from fastml.sklearn import GaussianMixture
-from fastml.sklearn.source import BLOCK, Array, Reservoir, in_tiles
+from fastml.sklearn.source import Array, Reservoir, in_tiles
 
 FAMILIES = ("gaussian",)
 INITS = ("kmeans", "k-means++", "random", "random_from_data")
@@ -473,6 +475,21 @@ def test_blocks_are_put_together_in_tiles():
         assert all(len(block) % TILE == 0 for block in blocks[:-1])
     source = Array(X)
     assert np.array_equal(source.take(np.array([5, 2 * BLOCK, 0]))[0][:, 0], [5, 2 * BLOCK, 0])
+
+
+@pytest.mark.parametrize(("tiles", "rows"), [(4, [4 * TILE, 4 * TILE, TILE + 5]), (0.1, [*[TILE] * 9, 5])])
+def test_blocks_of_wide_rows(monkeypatch, tiles, rows):
+    """A block takes no more than its bytes, or a tile: one of pieces put together, and one of an array copied."""
+    X = np.arange(9.0 * TILE + 5)[:, None] + [1, 2]
+    counts = sparse.csr_array(X)
+    bytes_of_tile = TILE * 2 * X.itemsize, TILE * 2 * (X.itemsize + counts.indices.itemsize)
+    for whole, each in zip((X, counts), bytes_of_tile, strict=True):
+        monkeypatch.setattr("fastml.sklearn.source.BLOCK_BYTES", int(tiles * each))
+        pieces = ((whole[start : start + TILE // 2], None) for start in range(0, len(X), TILE // 2))
+        assert [x.shape[0] for x, _ in in_tiles(pieces)] == rows
+    monkeypatch.setattr("fastml.sklearn.source.BLOCK_BYTES", int(tiles * bytes_of_tile[0]))
+    blocks = [x for x, _ in Array(np.asfortranarray(X))]
+    assert [len(x) for x in blocks] == rows and np.array_equal(np.concatenate(blocks), X)
 
 
 def test_chunks_that_change():

@@ -40,15 +40,17 @@ Gates are PyTorch's: LSTM i, f, g, o; GRU r, z, n.
 
 Mixtures, besides
 -----------------
-* Statistics are float64 whatever the dtype of X, and are ADDED to what the arrays hold: tile after tile of `TILE` rows, in
-  the order of the rows, so that rows given in several calls give the bits of one call where all parts but the last are
-  multiples of a tile. They are taken about the means given, which therefore should be near the new ones.
-* `second` is Σ r (x - μ)(x - μ)ᵀ of each component, its upper triangle (the rest may be anything); its diagonal for "diag";
-  Σ r |x - μ|² for "spherical"; None for "tied", whose scatter about a fixed point does not change from step to step.
+* Statistics are float64 whatever the dtype of X, and are ADDED to what the arrays hold: tile after tile of `TILE` rows,
+  in the order of the rows, so that rows given in several calls give the bits of one call where all parts but the last
+  are multiples of a tile. They are taken about the means given, which therefore should be near the new ones.
+* `second` is Σ r (x - μ)(x - μ)ᵀ of each component, its upper triangle (the rest may be anything); its diagonal for
+  "diag"; Σ r |x - μ|² for "spherical"; None for "tied", whose scatter about a fixed point does not change from step to
+  step.
 * A factor U of a covariance is upper triangular (what lies below is never read), U Uᵀ = Σ⁻¹. A constant may be -inf.
 * resp, log_likelihood and labels may each be None. sample_weight may be None, for ones. Labels are the largest
   responsibility's, the first of equal ones.
-* N may be 0; D, V and K are at least 1. A row that is not finite gives NaN: in its own results, and
-  in all statistics. Posteriors below e^-60 (float32) or e^-100 (float64) may count as 0 in statistics.
+* N may be 0; D, V and K are at least 1. A row that is not finite gives NaN (an infinity perhaps a log-density of -inf)
+  in its own results, and NaN in all statistics. Posteriors below e^-60 (float32) or e^-100 (float64) may count as 0 in
+  statistics.
 * Logarithms of multinomial probabilities are finite; 0 counts add nothing. `Rows` may name a word twice in a row.
 """

@@ -2,8 +2,8 @@
 
 Letters: T steps, B batch, I inputs, H hidden; N samples, D features, K components, V words. Shapes are written as in
 "T B 4H"; "intp B", "bool" and "covariance_type" are the arguments that are not floating point, "factors" those whose
-shape is `FACTORS[covariance_type]`, and "float64 K" is float64 whatever the dtype of the others is. x may also be indices
-of one-hot inputs, "intp T B", and dx is None then; the counts of a multinomial mixture may also be `Rows`.
+shape is `FACTORS[covariance_type]`, and "float64 K" is float64 whatever the dtype of the others is. x may also be
+indices of one-hot inputs, "intp T B", and dx is None then; the counts of a multinomial mixture may also be `Rows`.
 """
 
 import re
@@ -16,8 +16,8 @@ __all__ = ["FACTORS", "KERNELS", "TILE", "Kernel", "Rows", "Table", "shape_of"]
 Sizes = dict[str, int]
 
 TILE = 2048
-"""Rows that a mixture's statistics are summed over before they are added to the total, in the order of the rows: the unit
-of its bitwise promises."""
+"""Rows that a mixture's statistics are summed over before they are added to the total, in the order of the rows: the
+unit of its bitwise promises."""
 
 FACTORS = {"full": "K D D", "tied": "D D", "diag": "K D", "spherical": "K"}
 """Covariance type → the shape of covariances and of their factors."""

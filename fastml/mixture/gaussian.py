@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import check
 from ..backend import find
-from ..kernels.table import FACTORS, TILE, shape_of
+from ..kernels.table import FACTORS, shape_of
+from .rows import block_rows, check_distributions, check_sample_weight, summed
 
 __all__ = [
     "COVARIANCE_TYPES",
@@ -30,20 +31,19 @@ __all__ = [
 ]
 
 COVARIANCE_TYPES = tuple(FACTORS)
-"""full (K, D, D): each component its own; tied (D, D): one for all; diag (K, D): variances; spherical (K,): one variance."""
+"""full (K, D, D): each component its own; tied (D, D): one for all; diag (K, D): variances; spherical (K,)."""
 
 Array = NDArray[Any]
 Parameters = tuple[Array, Array, Array]
 
 LEAF = 8  # rows of the blocks that `_inverse` hands to LAPACK
-BLOCK = 16 * TILE  # rows that are made float64 at a time
 
 
 # ------------------------------------------------------------------------------------------------------- covariances
 
 
 def factors_of(covariances: Array, covariance_type: str) -> Array:
-    """U with U Uᵀ = Σ⁻¹, upper triangular, in float64; of variances, 1/σ. ValueError where Σ is not positive definite."""
+    """U with U Uᵀ = Σ⁻¹, upper triangular, in float64; of variances 1/σ. ValueError unless Σ is positive definite."""
     covariances = np.asarray(covariances, "float64")
     if covariance_type in ("diag", "spherical"):
         wrong = ~((covariances > 0) & (covariances < np.inf))
@@ -151,25 +151,25 @@ class Gaussians:
         """
         into = into or _single(self.means.mean(axis=0, dtype="float64"))
         one = Gaussians(None, into.means, np.eye(self.D)[None], "full", np.dtype("float64"))
-        for start in range(0, len(X), BLOCK if X.dtype != "float64" else max(1, len(X))):
-            rows = slice(start, start + BLOCK) if X.dtype != "float64" else slice(None)
+        size = block_rows(8 * self.D)
+        for start in range(0, len(X), size):
+            rows = slice(start, start + size)
             weight = None if sample_weight is None else sample_weight[rows].astype("float64", copy=False)
             into = one.add(into, X[rows].astype("float64", copy=False), weight)
         return into
 
     def add(self, statistics: "Statistics", X: Array, sample_weight: Array | None) -> "Statistics":
-        """The statistics with those of more rows, summed in the same arrays. Of "tied", without `second`."""
+        """The statistics with those of more rows, summed in the same arrays: of "full" the upper triangles of `second`,
+        of "tied" nothing of it.
+        """
         likelihood = np.array([statistics.log_likelihood])
         tied = self.covariance_type == "tied"
         find("gaussian_statistics").function(
             X, sample_weight, *self.arguments,
             statistics.n, statistics.first, None if tied else statistics.second, likelihood,
         )  # fmt: skip
-        if self.covariance_type == "full":
-            lower = np.tril_indices(self.D, -1)
-            statistics.second[:, lower[0], lower[1]] = statistics.second[:, lower[1], lower[0]]
-        weight = float(len(X)) if sample_weight is None else float(sample_weight.sum(dtype="float64"))
-        return replace(statistics, log_likelihood=float(likelihood[0]), weight=statistics.weight + weight)
+        weight = statistics.weight + len(X) if sample_weight is None else summed(sample_weight, statistics.weight)
+        return replace(statistics, log_likelihood=float(likelihood[0]), weight=float(weight))
 
 
 def _single(mean: Array) -> "Statistics":
@@ -254,11 +254,16 @@ class Statistics:
 SUMS = ("n", "first", "second", "log_likelihood", "weight")
 
 
+def symmetric(second: Array) -> Array:
+    """Of (K, D, D), of which kernels give the upper triangles."""
+    return np.triu(second) + np.swapaxes(np.triu(second, 1), 1, 2)
+
+
 def within(statistics: Statistics, scatter: Statistics) -> Statistics:
     """Of "tied": with `second`, from the scatter of all rows about one point."""
     d = statistics.means - scatter.means
     cross = statistics.first.T @ d
-    second = scatter.second[0] - cross - cross.T - (statistics.n[:, None] * d).T @ d
+    second = symmetric(scatter.second)[0] - cross - cross.T - (statistics.n[:, None] * d).T @ d
     return replace(statistics, second=second)
 
 
@@ -276,7 +281,7 @@ def updated(statistics: Statistics, reg_covar: float) -> Parameters:
     # of float32 would add 0.06 to the variances of 2000 rows at 10⁴.
     lost = 10 * float(np.finfo("float64").eps)
     if covariance_type == "full":
-        covariances = second / n[:, None, None]
+        covariances = symmetric(second) / n[:, None, None]
         diagonal = np.einsum("kdd->kd", covariances)
     elif covariance_type == "tied":
         covariances = (second + lost * means.T @ means) / n.sum()
@@ -293,7 +298,11 @@ def updated(statistics: Statistics, reg_covar: float) -> Parameters:
 
 
 def _checked(
-    covariance_type: str, weights: ArrayLike | None, means: ArrayLike, covariances: ArrayLike, **others: ArrayLike | None
+    covariance_type: str,
+    weights: ArrayLike | None,
+    means: ArrayLike,
+    covariances: ArrayLike,
+    **others: ArrayLike | None,
 ) -> SimpleNamespace:
     """The checked arguments, arrays by name, with K, D, dtype and, of others, N."""
     if covariance_type not in FACTORS:
@@ -317,7 +326,7 @@ def _checked(
         raise ValueError("means: expected finite numbers")
     if weights is not None:
         check.shape("weights", found["weights"], "K", sizes)
-        _check_weights(found["weights"])
+        check_distributions("weights", found["weights"])
     if covariance_type in ("full", "tied"):
         c = found["covariances"]
         if not np.isfinite(c).all():
@@ -329,19 +338,6 @@ def _checked(
         check_sample_weight(found["sample_weight"])
     dtype = found["means"].dtype
     return SimpleNamespace(**found, K=sizes["K"][0], D=sizes["D"][0], dtype=dtype, covariance_type=covariance_type)
-
-
-def _check_weights(weights: Array) -> None:
-    total = float(weights.sum(dtype="float64"))
-    if not ((weights >= 0).all() and abs(total - 1) <= 1e-6):
-        raise ValueError(f"weights: expected numbers of at least 0 that sum to 1, got {weights}, which sum to {total}")
-
-
-def check_sample_weight(sample_weight: Array) -> None:
-    wrong = ~((sample_weight >= 0) & (sample_weight < np.inf))
-    if wrong.any():
-        n = int(wrong.argmax())
-        raise ValueError(f"sample_weight: expected finite numbers of at least 0, got {sample_weight[n]} at index {n}")
 
 
 def _prepared(a: SimpleNamespace) -> Gaussians:
@@ -359,13 +355,13 @@ def log_density(X: ArrayLike, means: ArrayLike, covariances: ArrayLike, covarian
         N may be 0.
     means : array of shape (K, D)
     covariances : array
-        full (K, D, D), tied (D, D), diag (K, D) or spherical (K,), as `covariance_type` says; in the square of X's unit.
+        full (K, D, D), tied (D, D), diag (K, D) or spherical (K,), as `covariance_type` says; in X's unit squared.
     covariance_type : {"full", "tied", "diag", "spherical"}
 
     Returns
     -------
     array of shape (N, K)
-        In nats. NaN in the rows of X that are not finite.
+        In nats. NaN in the rows of X that are not finite, or -inf where they have infinities.
 
     Raises
     ------
@@ -423,8 +419,8 @@ def responsibilities(
 
     Notes
     -----
-    Cost: as `log_density`, and N·K exponentials. Bitwise the same for any number of threads, and for a row alone or among
-    others (`native`).
+    Cost: as `log_density`, and N·K exponentials. Bitwise the same for any number of threads, and for a row alone or
+    among others (`native`).
 
     References
     ----------
@@ -433,7 +429,8 @@ def responsibilities(
     Examples
     --------
     >>> from fastml import mixture
-    >>> resp, log_likelihood = mixture.responsibilities([[0.0], [1.0]], [0.5, 0.5], [[0.0], [1.0]], [1.0, 1.0], "spherical")
+    >>> means, variances = [[0.0], [1.0]], [1.0, 1.0]
+    >>> resp, log_likelihood = mixture.responsibilities([[0.0], [1.0]], [0.5, 0.5], means, variances, "spherical")
     >>> resp.round(6).tolist()
     [[0.622459, 0.377541], [0.377541, 0.622459]]
     """
@@ -443,7 +440,7 @@ def responsibilities(
 
 
 def entropy(responsibilities: ArrayLike) -> Array:
-    """Of each row of responsibilities, -Σ_k r ln r, in nats: 0 where one component has it all, ln K where all have as much.
+    """Of each row of responsibilities, -Σ_k r ln r, in nats: 0 where one component has it all, ln K where all share it.
 
     Parameters
     ----------
@@ -505,8 +502,8 @@ def statistics(
 
     Notes
     -----
-    X is read once, in tiles; no N × K array exists. Memory: K·D² numbers (K·D for diag) for each thread. Bitwise the same
-    for any number of threads. "tied" also takes the scatter of all rows, N·D² operations.
+    X is read once, in tiles; no N × K array exists. Memory: K·D² numbers (K·D for diag) for each thread. Bitwise the
+    same for any number of threads. "tied" also takes the scatter of all rows, N·D² operations.
 
     References
     ----------
@@ -527,8 +524,10 @@ def _statistics(a: SimpleNamespace) -> Statistics:
     model = _prepared(a)
     found = model.add(model.statistics(), a.X, a.sample_weight)
     if np.isnan(found.log_likelihood):
-        raise ValueError("X: expected finite numbers, got NaN, an infinity, or a number beyond the range of the densities")
-    return within(found, model.scatter(a.X, a.sample_weight)) if a.covariance_type == "tied" else found
+        raise ValueError("X: expected finite numbers, got NaN, an infinity, or one beyond the range of the densities")
+    if a.covariance_type == "tied":
+        return within(found, model.scatter(a.X, a.sample_weight))
+    return replace(found, second=symmetric(found.second)) if a.covariance_type == "full" else found
 
 
 def update(statistics: Statistics, *, reg_covar: float = 1e-6) -> Parameters:
@@ -668,8 +667,8 @@ def q_function(
 
     Notes
     -----
-    From the sufficient statistics, without an N × K array. Q(θ_t | θ_t) and the entropy of the responsibilities add up to
-    the log-likelihood; at other θ they stay below it.
+    From the sufficient statistics, without an N × K array. Q(θ_t | θ_t) and the entropy of the responsibilities add up
+    to the log-likelihood; at other θ they stay below it.
 
     References
     ----------
@@ -800,7 +799,7 @@ def marginal(
     """
     a = _checked(covariance_type, weights, means, covariances)
     kept = _features("features", features, a.D)
-    return a.weights, a.means[:, kept], _part(a.covariances, covariance_type, kept, kept)
+    return a.weights.copy(), a.means[:, kept], _part(a.covariances, covariance_type, kept, kept).copy()
 
 
 def _part(covariances: Array, covariance_type: str, rows: Array, columns: Array) -> Array:

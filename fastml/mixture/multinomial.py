@@ -16,13 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from .. import check
 from ..backend import find
 from ..kernels.table import TILE, Rows
-from .gaussian import check_sample_weight
+from .rows import check_distributions, check_sample_weight, summed
 
 __all__ = [
     "Counts",
     "MultinomialStatistics",
     "Multinomials",
-    "check_distributions",
     "coefficients",
     "counts_of",
     "multinomial_em_step",
@@ -31,7 +30,6 @@ __all__ = [
     "multinomial_statistics",
     "multinomial_update",
     "smoothing",
-    "summed",
     "updated",
 ]
 
@@ -56,7 +54,6 @@ IMPOSSIBLE = {
     np.dtype("float32"): _Impossible(-(2.0**90), -1e20, 1e11),
     np.dtype("float64"): _Impossible(-(2.0**600), -1e150, 1e100),
 }
-SUM = 1e-5  # how far probabilities may sum from 1: what float32 was normalised in may come as float64
 
 
 # ------------------------------------------------------------------------------------------------------------ counts
@@ -312,19 +309,6 @@ def _checked(X: Any, probabilities: ArrayLike, **others: ArrayLike | None) -> Si
     return SimpleNamespace(**found, counts=counts, dtype=found["probabilities"].dtype)
 
 
-def check_distributions(name: str, p: Array) -> None:
-    """Numbers of at least 0 that sum to 1: all of (K,), or each row of (K, V)."""
-    total = p.sum(axis=-1, dtype="float64", keepdims=True)
-    right = (p >= 0).all(axis=-1, keepdims=True) & (abs(total - 1) <= SUM)
-    if not right.all():
-        row = int(right.argmin())
-        where, least = (f" in row {row}", p[row].min()) if p.ndim == 2 else ("", p.min())
-        raise ValueError(
-            f"{name}: expected numbers of at least 0 that sum to 1{' in each row' if where else ''}, "
-            f"got a sum of {total.flat[row]} and a least of {least}{where}"
-        )
-
-
 def multinomial_log_density(X: ArrayLike, probabilities: ArrayLike) -> Array:
     """Logarithms of the components' probabilities of each row, without weights.
 
@@ -466,13 +450,6 @@ def _statistics(a: SimpleNamespace) -> MultinomialStatistics:
     each = coefficients(a.counts)
     coefficient = summed(each if a.sample_weight is None else each * a.sample_weight)
     return replace(found, log_likelihood=found.log_likelihood + coefficient, log_coefficient=coefficient)
-
-
-def summed(values: Array, start: float = 0.0) -> float:
-    """The sum in float64, tile after tile, as kernels sum."""
-    for n in range(0, len(values), TILE):
-        start += float(values[n : n + TILE].sum(dtype="float64"))
-    return start
 
 
 def multinomial_update(statistics: MultinomialStatistics, *, alpha: float | ArrayLike = 1.0) -> Parameters:

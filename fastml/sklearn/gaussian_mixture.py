@@ -1,12 +1,12 @@
 """scikit-learn's GaussianMixture on fastml's kernels: one pass over the rows for each step, no N × K array."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from inspect import signature
-from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -17,13 +17,13 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture._gaussian_mixture import _compute_precision_cholesky
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import check
 from ..kernels.table import FACTORS, TILE, shape_of
 from ..mixture.gaussian import Gaussians, Statistics, factors_of, updated, within
-from ..threads import blas_limit
+from .expectation_maximisation import ExpectationMaximisation, check_rows, check_weight, checked_weights
 from .source import Array, Chunks, Reservoir, Source
 
 __all__ = ["GaussianMixture", "Iteration"]
@@ -32,12 +32,6 @@ BOTH = [np.float64, np.float32]
 
 FEW_ROWS = 1.5
 """A component with less than this of the rows has lost them: it sits on one of them, or on none."""
-
-NOT_CONVERGED = (
-    "Best performing initialization did not converge. "
-    "Try different init parameters, or increase max_iter, "
-    "tol, or check for degenerate data."
-)
 
 
 class Iteration(NamedTuple):
@@ -74,21 +68,12 @@ class _Model(NamedTuple):
     covariances: NDArray[np.float64]
     factors: NDArray[np.float64]
 
-
-class _Run(NamedTuple):
-    """What became of one initialisation."""
-
-    model: _Model
-    bounds: list[float]
-    converged: bool
-    stopped: bool
-
     @property
-    def bound(self) -> float:
-        return self.bounds[-1] if self.bounds else -np.inf
+    def parameters(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        return self[:3]
 
 
-class GaussianMixture(sklearn.mixture.GaussianMixture):
+class GaussianMixture(ExpectationMaximisation, sklearn.mixture.GaussianMixture):
     """Gaussian mixture, by expectation-maximisation: scikit-learn's estimator, faster and in less memory.
 
     .. math:: p(x) = \\sum_k π_k \\, N(x; μ_k, Σ_k)
@@ -165,12 +150,10 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
 
     _parameter_constraints: dict = {  # noqa: RUF012
         **sklearn.mixture.GaussianMixture._parameter_constraints,
-        "tol_kind": [StrOptions({"absolute", "relative"})],
+        **ExpectationMaximisation._parameter_constraints,
         "on_empty": [StrOptions({"error", "split", "drop"})],
-        "decay": [Interval(Real, 0.5, 1.0, closed="right")],
-        "callback": [callable, None],
-        "progress": ["boolean"],
     }
+    _iteration = Iteration
 
     def __init__(
         self,
@@ -302,7 +285,8 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
 
         Notes
         -----
-        Memory: two blocks, the reservoir, and a number for each row while "random_from_data" draws.
+        Memory: two blocks, or 64 MiB where they are smaller, the reservoir, and a number for each row while
+        "random_from_data" draws.
 
         Examples
         --------
@@ -319,11 +303,8 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         sampled = self.init_params in ("kmeans", "k-means++") and self._starts_anew() and not self._start_is_given()
         reservoir = Reservoir(reservoir_size, random_state) if sampled else None
 
-        def validated(X, sample_weight, first):
-            return self._validated(X, sample_weight, least=0, first=first)
-
         with self._unchanged_by_failure():
-            source = Chunks(make_iterator, validated, reservoir)
+            source = Chunks(make_iterator, partial(self._validated, least=0), reservoir)
             if source.N < 2:
                 raise ValueError(
                     f"Found array with {source.N} sample(s) (shape=({source.N}, {source.D})) while a minimum of 2 is "
@@ -380,14 +361,14 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         """
         first = not hasattr(self, "converged_")
         with self._unchanged_by_failure():
-            dtypes = BOTH if first else [self.means_.dtype]
-            source = Array(*self._validated(X, sample_weight, least=1 + first, first=first, dtypes=dtypes))
+            dtype = BOTH if first else self.means_.dtype
+            source = Array(*self._validated(X, sample_weight, least=1 + first, first=first, dtype=dtype))
             scatter = _scatter(source) if self.covariance_type == "tied" else None
             if first:
                 self._check_start(source)
                 model, t = self._start(source, check_random_state(self.random_state), scatter), 0
             else:
-                _check_weight(source)
+                check_weight(source.counted)
                 model, t = self._fitted(source.D), self.n_iter_
             rate = (t + 1) ** -self.decay
             found = self._expected(model, source, scatter)
@@ -419,61 +400,24 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
 
     def _fit(self, source: Source, random_state: np.random.RandomState) -> None:
         self._check_start(source)
-        do_init = self._starts_anew()
-        n_init = self.n_init if do_init else 1
         scatter = _scatter(source) if self.covariance_type == "tied" else None
-        best = None
-        with _progress_bar(self.progress, n_init, self.max_iter) as show:
-            for init in range(n_init):
-                self._print_verbose_msg_init_beg(init)
-                if do_init:
-                    model, bound = self._start(source, random_state, scatter), -np.inf
-                else:
-                    model, bound = self._fitted(source.D), self.lower_bound_
-                run = self._run(model, bound, source, scatter, init, show)
-                if self.max_iter:
-                    self._print_verbose_msg_init_end(run.bound, run.converged)
-                if best is None or run.bound > best.bound or best.bound == -np.inf:
-                    best = run
-                if run.stopped:
-                    break
-        if self.max_iter and not best.converged and not run.stopped:
-            warnings.warn(NOT_CONVERGED, ConvergenceWarning)
-        if len(best.model.weights) < self.n_components:
-            warnings.warn(
-                f"{self.n_components - len(best.model.weights)} of {self.n_components} components lost their rows "
-                "and were dropped.",
-                ConvergenceWarning,
-            )
-        self._publish(best.model, source.dtype)
-        self.converged_, self.n_iter_ = best.converged, len(best.bounds)
-        self.lower_bound_, self.lower_bounds_ = best.bound, best.bounds
 
-    def _run(
-        self,
-        model: _Model,
-        bound: float,
-        source: Source,
-        scatter: Statistics | None,
-        init: int,
-        show: Callable[[Iteration], None],
-    ) -> _Run:
-        """Iterate until the lower bound, which was `bound`, no longer changes."""
-        bounds: list[float] = []
-        for n_iter in range(1, self.max_iter + 1):
+        def start() -> _Model:
+            return self._start(source, random_state, scatter) if self._starts_anew() else self._fitted(source.D)
+
+        def step(model: _Model) -> tuple[_Model, float, bool]:
             found = self._expected(model, source, scatter)
             parameters = updated(found, self.reg_covar)
             model, repaired = self._maximised(parameters, source.dtype, FEW_ROWS / source.counted)
-            change, bound = found.log_likelihood / found.weight - bound, found.log_likelihood / found.weight
-            bounds.append(bound)
-            self._print_verbose_msg_iter_end(n_iter, change)
-            iteration = Iteration(init, n_iter, bound, change, *model[:3])
-            show(iteration)
-            stopped = self.callback is not None and bool(self.callback(iteration))
-            small = self.tol if self.tol_kind == "absolute" else self.tol * abs(bound)
-            if (abs(change) < small and not repaired) or stopped:
-                return _Run(model, bounds, bool(abs(change) < small and not repaired), stopped)
-        return _Run(model, bounds, False, False)
+            return model, found.log_likelihood / found.weight, repaired
+
+        model = self._fit_from(start, step)
+        dropped = self.n_components - len(model.weights)
+        if dropped:
+            warnings.warn(
+                f"{dropped} of {self.n_components} components lost their rows and were dropped.", ConvergenceWarning
+            )
+        self._publish(model, source.dtype)
 
     def _expected(self, model: _Model, source: Source, scatter: Statistics | None) -> Statistics:
         """The E-step."""
@@ -503,20 +447,11 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
 
     # -------------------------------------------------------------------------------------------------- initialisation
 
-    def _starts_anew(self) -> bool:
-        return not (self.warm_start and hasattr(self, "converged_"))
-
     def _start_is_given(self) -> bool:
         return not any(given is None for given in (self.weights_init, self.means_init, self.precisions_init))
 
     def _check_start(self, source: Source) -> None:
-        if source.counted < self.n_components:
-            _check_weight(source)
-            raise ValueError(
-                "Expected n_samples >= n_components "
-                f"but got n_components = {self.n_components}, "
-                f"n_samples = {source.counted}"
-            )
+        check_rows(source, self.n_components)
         namespace = {"xp": np} if "xp" in signature(self._check_parameters).parameters else {}
         self._check_parameters(np.empty((0, source.D), source.dtype), **namespace)
 
@@ -645,35 +580,6 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         """
         return self._posterior(self._given(X), "log_likelihood")
 
-    def score(self, X: ArrayLike, y: None = None, sample_weight: ArrayLike | None = None) -> float:
-        """The mean log-likelihood of a row.
-
-        Parameters
-        ----------
-        X : array-like of shape (N, D)
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (N,) or None
-            Of the mean, at least 0.
-
-        Returns
-        -------
-        float
-            In nats.
-
-        Raises
-        ------
-        sklearn.exceptions.NotFittedError, ValueError
-            As in `predict`; or `sample_weight` is negative, or 0 everywhere.
-        """
-        found = self.score_samples(X)
-        if sample_weight is None:
-            return float(np.mean(found))
-        weights = _checked_weights(sample_weight, found, found.dtype)
-        if not weights.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        return float(np.average(found.astype("float64"), weights=weights))
-
     def _given(self, X: ArrayLike) -> NDArray[Any]:
         check_is_fitted(self)
         return validate_data(self, X, dtype=BOTH, reset=False)
@@ -709,10 +615,10 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         *,
         least: int = 2,
         first: bool = True,
-        dtypes: Sequence[np.typing.DTypeLike] = BOTH,
+        dtype: Any = BOTH,
     ) -> tuple[NDArray[Any], NDArray[Any] | None]:
-        X = validate_data(self, X, dtype=dtypes, ensure_min_samples=least, reset=first)
-        return X, None if sample_weight is None else _checked_weights(sample_weight, X, X.dtype)
+        X = validate_data(self, X, dtype=dtype, ensure_min_samples=least, reset=first)
+        return X, None if sample_weight is None else checked_weights(sample_weight, X)
 
     def _publish(self, model: _Model, dtype: np.dtype) -> None:
         factors = model.factors
@@ -721,19 +627,6 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         self.weights_, self.means_, self.covariances_, self.precisions_cholesky_, self.precisions_ = (
             np.array(array, dtype, order="C") for array in (*model, precisions)
         )
-
-    @contextmanager
-    def _unchanged_by_failure(self) -> Iterator[None]:
-        """The estimator as it was, if what is in the block fails. LAPACK has fastml's number of threads there."""
-        before = dict(vars(self))
-        try:
-            # Left to itself OpenBLAS, on 2 busy CPUs, makes a fit on one thread up to 9 times as long (D = 250).
-            with blas_limit():
-                yield
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
 
     def _n_parameters(self) -> int:
         """Those of the components that there are: `on_empty="drop"` may have left fewer than `n_components`."""
@@ -745,21 +638,6 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         tags = super().__sklearn_tags__()
         tags.array_api_support = False
         return tags
-
-
-# ------------------------------------------------------------------------------------------------------------ checking
-
-
-def _checked_weights(sample_weight: ArrayLike, X: NDArray[Any], dtype: np.dtype) -> NDArray[Any]:
-    """At least 0. That all of them are 0 is for the caller to see: a block's may be."""
-    zeros = "allow_all_zero_weights"
-    zeros = {zeros: True} if zeros in signature(_check_sample_weight).parameters else {}
-    return _check_sample_weight(sample_weight, X, dtype=dtype, ensure_non_negative=True, **zeros)
-
-
-def _check_weight(source: Source) -> None:
-    if not source.counted:
-        raise ValueError("Sample weights must contain at least one non-zero number.")
 
 
 # --------------------------------------------------------------------------------------------------------- covariances
@@ -889,27 +767,3 @@ def _assigned(
     elif covariance_type == "spherical":
         second = second.sum(axis=1)
     return Statistics(covariance_type, source.dtype, means, n, first, second, 0.0, source.weight)
-
-
-# ------------------------------------------------------------------------------------------------------------ progress
-
-
-@contextmanager
-def _progress_bar(wanted: bool, n_init: int, max_iter: int) -> Iterator[Callable[[Iteration], None]]:
-    """A function that shows an iteration on stderr, if that is wanted and a terminal."""
-    if not wanted:
-        yield lambda iteration: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=max_iter)
-
-        def show(iteration: Iteration) -> None:
-            text = f"start {iteration.init + 1} of {n_init}, lower bound {iteration.lower_bound:.6g}"
-            bar.update(task, completed=iteration.n_iter, description=text)
-
-        yield show

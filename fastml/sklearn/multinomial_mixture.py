@@ -1,18 +1,16 @@
 """A mixture of multinomials as scikit-learn would have it: of counts, dense or in compressed rows."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import sklearn.mixture
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, DensityMixin, _fit_context
 from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -30,7 +28,7 @@ from ..mixture.multinomial import (
     summed,
     updated,
 )
-from .gaussian_mixture import NOT_CONVERGED, GaussianMixture, _check_weight, _checked_weights, _progress_bar
+from .expectation_maximisation import ExpectationMaximisation, check_rows, check_weight, checked_weights
 from .source import Array, Chunks, Source
 
 __all__ = ["MultinomialIteration", "MultinomialMixture"]
@@ -64,25 +62,23 @@ class MultinomialIteration(NamedTuple):
     probabilities: NDArray[np.float64]
 
 
-class _Run(NamedTuple):
-    """What became of one initialisation; its last statistics are those that the parameters were made of."""
+class _Model(NamedTuple):
+    """Parameters in float64, and the statistics that they were made of, if they were."""
 
-    parameters: tuple[NDArray[np.float64], NDArray[np.float64]]
-    statistics: MultinomialStatistics | None
-    bounds: list[float]
-    converged: bool
-    stopped: bool
+    weights: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    statistics: MultinomialStatistics | None = None
 
     @property
-    def bound(self) -> float:
-        return self.bounds[-1] if self.bounds else -np.inf
+    def parameters(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self[:2]
 
 
 class _Rows:
     """Rows that a fit reads several times, as counts for the kernels, and what one pass tells of all of them."""
 
     def __init__(self, source: Source) -> None:
-        _check_weight(source)
+        check_weight(source.counted)
         self.source = source
         self._held = [*self._prepared()] if isinstance(source, Array) else None
         one = Multinomials(None, np.full((1, source.D), 1 / source.D), source.dtype)
@@ -118,7 +114,7 @@ class _Rows:
         return X, None if weights[0] is None else np.concatenate(weights)
 
 
-class MultinomialMixture(DensityMixin, BaseEstimator):
+class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
     """Mixture of multinomials, by expectation-maximisation: of documents by their words, baskets by their goods.
 
     .. math:: P(x) = \\sum_k π_k \\, \\frac{|x|!}{\\prod_v x_v!} \\prod_v θ_{kv}^{x_v}, \\quad |x| = \\sum_v x_v
@@ -222,19 +218,9 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
         "warm_start": ["boolean"],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
-        "tol_kind": [StrOptions({"absolute", "relative"})],
-        "decay": [Interval(Real, 0.5, 1.0, closed="right")],
-        "callback": [callable, None],
-        "progress": ["boolean"],
+        **ExpectationMaximisation._parameter_constraints,
     }
-
-    # What `verbose` prints is scikit-learn's.
-    _print_verbose_msg_init_beg = sklearn.mixture.GaussianMixture._print_verbose_msg_init_beg
-    _print_verbose_msg_iter_end = sklearn.mixture.GaussianMixture._print_verbose_msg_iter_end
-    _print_verbose_msg_init_end = sklearn.mixture.GaussianMixture._print_verbose_msg_init_end
-    # And this is the same for both mixtures.
-    _unchanged_by_failure = GaussianMixture._unchanged_by_failure
-    _starts_anew = GaussianMixture._starts_anew
+    _iteration = MultinomialIteration
 
     def __init__(
         self,
@@ -336,7 +322,8 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
 
         Notes
         -----
-        Memory: two blocks, `init_size` rows, and a number for each row while they are drawn.
+        Memory: two blocks, or 64 MiB where they are smaller, `init_size` rows, and a number for each row while they are
+        drawn.
 
         Examples
         --------
@@ -348,12 +335,8 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
         >>> bool((whole.probabilities_ == parts.probabilities_).all())
         True
         """
-
-        def validated(X, sample_weight, first):
-            return self._validated(X, sample_weight, least=0, first=first)
-
         with self._unchanged_by_failure():
-            self._fit(_Rows(Chunks(make_iterator, validated)))
+            self._fit(_Rows(Chunks(make_iterator, partial(self._validated, least=0))))
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -396,10 +379,10 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
             alpha = smoothing(self.alpha, rows.source.D)
             if first:
                 self._check_start(rows.source)
-                parameters, t = self._start(rows, check_random_state(self.random_state), alpha), 0
+                model, t = self._start(rows, check_random_state(self.random_state), alpha), 0
             else:
-                parameters, t = self._fitted(rows.source.D), self.n_iter_
-            found, bound = self._expected(parameters, rows, alpha)
+                model, t = self._fitted(rows.source.D), self.n_iter_
+            found, bound = self._expected(model, rows, alpha)
             running, seen = found * (1 / found.weight), found.weight
             if t:
                 rate = (t + 1) ** -self.decay
@@ -413,62 +396,20 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
         alpha = smoothing(self.alpha, rows.source.D)
         self._check_start(rows.source)
         random_state = check_random_state(self.random_state)
-        do_init = self._starts_anew()
-        n_init = self.n_init if do_init else 1
-        best = None
-        with _progress_bar(self.progress, n_init, self.max_iter) as show:
-            for init in range(n_init):
-                self._print_verbose_msg_init_beg(init)
-                if do_init:
-                    parameters, bound = self._start(rows, random_state, alpha), -np.inf
-                else:
-                    parameters, bound = self._fitted(rows.source.D), self.lower_bound_
-                run = self._run(parameters, bound, rows, alpha, init, show)
-                if self.max_iter:
-                    self._print_verbose_msg_init_end(run.bound, run.converged)
-                if best is None or run.bound > best.bound or best.bound == -np.inf:
-                    best = run
-                if run.stopped:
-                    break
-        if self.max_iter and not best.converged and not run.stopped:
-            warnings.warn(NOT_CONVERGED, ConvergenceWarning)
-        weight = rows.source.weight
-        self._publish(best.parameters, best.statistics and best.statistics * (1 / weight), weight, rows.source.dtype)
-        self.converged_, self.n_iter_ = best.converged, len(best.bounds)
-        self.lower_bound_, self.lower_bounds_ = best.bound, best.bounds
 
-    def _run(
-        self,
-        parameters: tuple[NDArray, NDArray],
-        bound: float,
-        rows: _Rows,
-        alpha: float | NDArray,
-        init: int,
-        show: Callable[[Any], None],
-    ) -> _Run:
-        """Iterate until the lower bound, which was `bound`, no longer changes."""
-        bounds: list[float] = []
-        found = None
-        for n_iter in range(1, self.max_iter + 1):
-            before = bound
-            found, bound = self._expected(parameters, rows, alpha)
-            parameters = updated(found, alpha)
-            bounds.append(bound)
-            change = bound - before
-            self._print_verbose_msg_iter_end(n_iter, change)
-            iteration = MultinomialIteration(init, n_iter, bound, change, *parameters)
-            show(iteration)
-            stopped = self.callback is not None and self.callback(iteration) is True
-            converged = abs(change) < (self.tol if self.tol_kind == "absolute" else self.tol * abs(bound))
-            if converged or stopped:
-                return _Run(parameters, found, bounds, converged, stopped)
-        return _Run(parameters, found, bounds, False, False)
+        def start() -> _Model:
+            return self._start(rows, random_state, alpha) if self._starts_anew() else self._fitted(rows.source.D)
 
-    def _expected(
-        self, parameters: tuple[NDArray, NDArray], rows: _Rows, alpha: float | NDArray
-    ) -> tuple[MultinomialStatistics, float]:
+        def step(model: _Model) -> tuple[_Model, float, bool]:
+            found, bound = self._expected(model, rows, alpha)
+            return _Model(*updated(found, alpha), found), bound, False
+
+        model, weight = self._fit_from(start, step), rows.source.weight
+        self._publish(model.parameters, model.statistics and model.statistics * (1 / weight), weight, rows.source.dtype)
+
+    def _expected(self, model: _Model, rows: _Rows, alpha: float | NDArray) -> tuple[MultinomialStatistics, float]:
         """The E-step, and the lower bound."""
-        mixture = Multinomials(*parameters, rows.source.dtype)
+        mixture = Multinomials(*model.parameters, rows.source.dtype)
         found = mixture.statistics()
         for counts, sample_weight in rows:
             found = mixture.add(found, counts, sample_weight)
@@ -479,12 +420,7 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
     # -------------------------------------------------------------------------------------------------- initialisation
 
     def _check_start(self, source: Source) -> None:
-        if source.counted < self.n_components:
-            raise ValueError(
-                "Expected n_samples >= n_components "
-                f"but got n_components = {self.n_components}, "
-                f"n_samples = {source.counted}"
-            )
+        check_rows(source, self.n_components)
         sizes = {"K": (self.n_components, "n_components"), "V": (source.D, "X")}
         for name, axes in {"weights_init": "K", "probabilities_init": "K V"}.items():
             given = check.arrays(**{name: getattr(self, name)})[name]
@@ -492,18 +428,16 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
                 check.shape(name, given, axes, sizes)
                 check_distributions(name, given)
 
-    def _start(
-        self, rows: _Rows, random_state: np.random.RandomState, alpha: float | NDArray
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _start(self, rows: _Rows, random_state: np.random.RandomState, alpha: float | NDArray) -> _Model:
         K = self.n_components
         weights = np.full(K, 1 / K) if self.weights_init is None else np.array(self.weights_init, "float64")
         if self.probabilities_init is not None:
-            return weights, np.array(self.probabilities_init, "float64")
+            return _Model(weights, np.array(self.probabilities_init, "float64"))
         shared = updated(rows.together, alpha)[1]
         seeds = self._seeds(rows, random_state, shared)
         total = seeds.sum(axis=1, keepdims=True)
         seeds = np.where(total > 0, seeds / np.where(total > 0, total, 1), shared)
-        return weights, SHARED * shared + (1 - SHARED) * seeds
+        return _Model(weights, SHARED * shared + (1 - SHARED) * seeds)
 
     def _seeds(self, rows: _Rows, random_state: np.random.RandomState, shared: NDArray[np.float64]) -> NDArray[Any]:
         """Of each component what its probabilities are to be like, (K, V)."""
@@ -521,13 +455,13 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
             seeds, _ = kmeans_plusplus(X, K, sample_weight=sample_weight, random_state=random_state)
         return (seeds.toarray() if sparse.issparse(seeds) else seeds).astype("float64")
 
-    def _fitted(self, V: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The attributes, which their owner may have set himself; kernels trust their shapes."""
+    def _fitted(self, V: int) -> _Model:
+        """The attributes, checked: they may have been set by hand."""
         weights, probabilities = (np.asarray(p, "float64") for p in (self.weights_, self.probabilities_))
         sizes = {"V": (V, "X")}
         check.shape("probabilities_", probabilities, "K V", sizes)
         check.shape("weights_", weights, "K", sizes)
-        return weights, probabilities
+        return _Model(weights, probabilities)
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
@@ -544,16 +478,6 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
         counts = self._counts(X)
         likelihood = self._posterior(counts, "log_likelihood")
         return (likelihood + coefficients(counts)).astype(likelihood.dtype)
-
-    def score(self, X: ArrayLike, y: None = None, sample_weight: ArrayLike | None = None) -> float:
-        """The mean log-likelihood of a row, in nats; weighted, where there are weights."""
-        found = self.score_samples(X).astype("float64")
-        if sample_weight is None:
-            return float(found.mean())
-        weights = _checked_weights(sample_weight, found, found.dtype)
-        if not weights.any():
-            raise ValueError("Sample weights must contain at least one non-zero number.")
-        return float(found[weights > 0] @ weights[weights > 0] / weights.sum())
 
     def perplexity(self, X: ArrayLike) -> float:
         """Per word: exp(-Σ ln P / words), P without multinomial coefficients: of a row's words in any one order.
@@ -614,7 +538,9 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
         if (lengths < 0).any():
             raise ValueError(f"length: expected integers of at least 0, got {lengths.min()}")
         random_state = check_random_state(self.random_state)
-        weights, probabilities = (p / p.sum(axis=-1, keepdims=True) for p in self._fitted(self.n_features_in_))
+        weights, probabilities = (
+            p / p.sum(axis=-1, keepdims=True) for p in self._fitted(self.n_features_in_).parameters
+        )
         labels = np.repeat(np.arange(len(weights)), random_state.multinomial(n_samples, weights))
         rows = [
             random_state.multinomial(n, probabilities[k])
@@ -628,7 +554,7 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
         return counts_of(X, X.data if sparse.issparse(X) else X)
 
     def _posterior(self, counts: Counts, wanted: str) -> NDArray[Any]:
-        return Multinomials(*self._fitted(counts.V), counts.dtype).posterior(counts, wanted)[0]
+        return Multinomials(*self._fitted(counts.V).parameters, counts.dtype).posterior(counts, wanted)[0]
 
     # ------------------------------------------------------------------------------------------------- the estimator
 
@@ -645,7 +571,7 @@ class MultinomialMixture(DensityMixin, BaseEstimator):
             self, X, reset=first, accept_sparse="csr", dtype=dtype, order="C",
             ensure_min_samples=least, ensure_non_negative=True,
         )  # fmt: skip
-        return X, None if sample_weight is None else _checked_weights(sample_weight, X, X.dtype)
+        return X, None if sample_weight is None else checked_weights(sample_weight, X)
 
     def _publish(
         self,

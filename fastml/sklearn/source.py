@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..kernels.table import TILE
+from ..mixture.rows import BLOCK, BLOCK_BYTES, block_rows, summed
 
-__all__ = ["BLOCK", "Array", "Chunks", "Reservoir", "Source", "in_tiles"]
+__all__ = ["Array", "Chunks", "Reservoir", "Source", "in_tiles"]
 
 Block = tuple[Any, NDArray[Any] | None]
-
-BLOCK = 16 * TILE
-"""Rows that are copied at a time, where rows must be: enough for all workers of a kernel."""
 
 
 class Source:
@@ -72,14 +70,8 @@ class Source:
         return rows, weights
 
     def _count(self, sample_weight: NDArray[Any] | None, rows: int) -> None:
-        """Add to `weight` tile by tile: a sum in one go would have other bits than one in parts."""
-        if sample_weight is None:
-            self.weight += rows
-            self.counted += rows
-            return
-        for start in range(0, rows, TILE):
-            self.weight += float(sample_weight[start : start + TILE].sum(dtype="float64"))
-        self.counted += int(np.count_nonzero(sample_weight))
+        self.weight = self.weight + rows if sample_weight is None else summed(sample_weight, self.weight)
+        self.counted += rows if sample_weight is None else int(np.count_nonzero(sample_weight))
 
 
 class Array(Source):
@@ -95,8 +87,9 @@ class Array(Source):
         if sparse.issparse(self.X) or (self.X.flags.c_contiguous and self.X.flags.aligned):
             yield self.X, self.sample_weight
             return
-        for start in range(0, self.N, BLOCK):
-            rows = slice(start, start + BLOCK)
+        size = block_rows(self.D * self.dtype.itemsize, BLOCK_BYTES)
+        for start in range(0, self.N, size):
+            rows = slice(start, start + size)
             yield np.array(self.X[rows], order="C"), None if self.sample_weight is None else self.sample_weight[rows]
 
 
@@ -105,13 +98,13 @@ class Chunks(Source):
 
     One pass is made here, to count the rows and to fill the reservoir.
 
-    validate : (X, sample_weight, whether it is the first block) → both, checked, X of float32 or float64.
+    validate : (X, sample_weight, first=whether it is the first block) → both, checked, X of float32 or float64.
     """
 
     def __init__(
         self,
         make_iterator: Callable[[], Iterable[Any]],
-        validate: Callable[[Any, Any, bool], Block],
+        validate: Callable[..., Block],
         reservoir: "Reservoir | None" = None,
     ) -> None:
         if not callable(make_iterator):
@@ -142,7 +135,7 @@ class Chunks(Source):
             if isinstance(block, tuple) and len(block) != 2:
                 raise ValueError(f"make_iterator: expected blocks X or (X, sample_weight), got {len(block)} items")
             X, sample_weight = block if isinstance(block, tuple) else (block, None)
-            X, sample_weight = self.validate(X, sample_weight, first)
+            X, sample_weight = self.validate(X, sample_weight, first=first)
             if first:
                 self.D, self.dtype, self.weighted = X.shape[1], X.dtype, sample_weight is not None
                 first = False
@@ -167,11 +160,11 @@ def in_tiles(blocks: Iterable[Block]) -> Iterator[Block]:
     A block that may still be needed when the next one is asked for is copied: its owner may use it again.
     """
     held: list[Block] = []
-    rows = 0
+    rows = bytes_ = 0
     for X, sample_weight in blocks:
         held.append((X, sample_weight))
-        rows += X.shape[0]
-        if rows < BLOCK:
+        rows, bytes_ = rows + X.shape[0], bytes_ + _bytes(X)
+        if rows < TILE or (rows < BLOCK and bytes_ < BLOCK_BYTES):
             held[-1] = _copy(X, sample_weight)
             continue
         X, sample_weight = _joined(held)
@@ -179,8 +172,13 @@ def in_tiles(blocks: Iterable[Block]) -> Iterator[Block]:
         yield X[:whole], None if sample_weight is None else sample_weight[:whole]
         rows -= whole
         held = [_copy(X[whole:], None if sample_weight is None else sample_weight[whole:])] if rows else []
+        bytes_ = sum(_bytes(X) for X, _ in held)
     if rows:
         yield _joined(held)
+
+
+def _bytes(X: Any) -> int:
+    return X.data.nbytes + X.indices.nbytes if sparse.issparse(X) else X.nbytes
 
 
 def _copy(X: Any, sample_weight: NDArray[Any] | None) -> Block:

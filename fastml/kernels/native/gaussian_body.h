@@ -53,7 +53,7 @@ typedef struct FN(mix) {
     REAL *means;     /* (K, vectors * L), 0 beyond D; of "tied" behind them those of whitened rows */
     REAL *factors;   /* full, tied: triangles as `triangle` reads them; diag: (K, D) pairs of mean and 1/σ */
     REAL *constants; /* (K) */
-    REAL *scales;    /* (K) what squares are multiplied by: -1/2, of "spherical" times 1/σ² */
+    REAL *scales;    /* (K) spherical: 1/σ, whose square may be out of range; else 1 */
     REAL *centre;    /* tied: (D), what is taken from rows before they are whitened */
     size_t packed;
     /* a worker's own */
@@ -155,8 +155,7 @@ static size_t FN(prepare)(fm_mixture *p, intptr_t worker, intptr_t workers) {
     memset(f.means, 0, K * width * sizeof(REAL));
     for (intptr_t k = 0; k < K; k++) memcpy(f.means + k * width, means + k * D, D * sizeof(REAL));
     memcpy(f.constants, p->constants, K * sizeof(REAL));
-    for (intptr_t k = 0; k < K; k++)
-        f.scales[k] = (REAL)-0.5 * (p->type == FM_SPHERICAL ? factors[k] * factors[k] : 1);
+    for (intptr_t k = 0; k < K; k++) f.scales[k] = p->type == FM_SPHERICAL ? factors[k] : 1;
     switch (p->type) {
     case FM_FULL:
         for (intptr_t k = 0; k < K; k++)
@@ -286,8 +285,8 @@ FM_DEFINE_FEW(6)
 static FN(few) *const FN(fews)[OUTPUTS + 1] = {0,           FN(few1), FN(few2), FN(few3),
                                                FN(few4),    FN(few5), FN(few6)};
 
-/* 1 and 2 for independent features, of all components: ((x - m) s)² by pairs (m, s), or (x - m)² times a scale of the
- * component's own. (x s - m s is one operation less, but far from the origin it has lost what x and m share.) GROUPS vectors of rows stay in the first-level cache while the components pass by, two at a time. */
+/* 1 and 2 for independent features, of all components: ((x - m) s)² by pairs (m, s), or (x - m)² times the square of a scale of
+ * the component's own. (x s - m s is one operation less, but far from the origin it has lost what x and m share.) GROUPS vectors of rows stay in the first-level cache while the components pass by, two at a time. */
 INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt, const REAL *means) {
     const intptr_t D = f->D, K = f->K, each = scaled ? 2 * D : f->vectors * L;
     for (intptr_t t = 0; t < ROWS; t += GROUPS * L)
@@ -311,8 +310,8 @@ INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt,
             V c0 = vset1(f->constants[k0]), c1 = vset1(f->constants[k1]);
             V s0 = vset1(f->scales[k0]), s1 = vset1(f->scales[k1]);
             UNROLL for (int g = 0; g < GROUPS; g++) {
-                vstore(f->l + k0 * PITCH + t + g * L, vfma(s0, p[g], c0));
-                vstore(f->l + k1 * PITCH + t + g * L, vfma(s1, q[g], c1));
+                vstore(f->l + k0 * PITCH + t + g * L, vfma(vset1((REAL)-0.5), p[g] * s0 * s0, c0));
+                vstore(f->l + k1 * PITCH + t + g * L, vfma(vset1((REAL)-0.5), q[g] * s1 * s1, c1));
             }
         }
 }
@@ -485,7 +484,7 @@ static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
 
 /* 4 for independent features, components [k, k + TOGETHER(squares)) at once, so that a row's numbers are read once for all
  * of them and sums need not wait for themselves: of each component n, the distance (of "spherical", which 2 holds:
- * |x - mean|² = (l - constant) / scale), then of each feature first and, for squares, second. */
+ * |x - mean|² = 2 (constant - l) / scale²), then of each feature first and, for squares, second. */
 #define TOGETHER(squares) (GROUPS == 4 && !(squares) ? 8 : 4)
 
 INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t k) {
@@ -499,14 +498,16 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
             V z = vload(h + t) * vload(f->root + t), rt = z * z;
             n += rt;
             /* a row that is none of the component's may be infinitely far from it */
-            V part = rt * (vload(l + t) - c);
+            V part = rt * (c - vload(l + t));
             if (!squares && distances) distance += (V)((INT)part & (INT)(rt != vset1(0)));
             vstore(r + i * PITCH + t, rt);
         }
         REAL *to = acc + i * each;
         vstore(to, vload(to) + n);
-        vstore(to + L, vload(to + L) + distance / vset1(f->scales[k + i]));
+        V scale = vset1(f->scales[k + i]);
+        vstore(to + L, vload(to + L) + (distance + distance) / scale / scale);
     }
+    for (int i = count; i < C; i++) memset(r + i * PITCH, 0, ROWS * sizeof(REAL));
     for (intptr_t d = 0; d < D; d++) {
         V m[8], s1[8], s2[4];
         const REAL *x = f->xt + d * PITCH;
@@ -702,7 +703,7 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
                 const double *sum = sums;
                 double *at = second + k * FN(triangle_size)(D);
                 FM_EACH_PIECE(f->dims, i0, P, j0, Q) {
-                    if (D <= FM_SMALL) P = Q = f->dims, a_ = 0, b_ = parts;
+                    if (D <= FM_SMALL) P = Q = f->dims, a_ = 0, b_ = parts; /* one piece, larger than others: the walk ends */
                     for (intptr_t i = i0; i < i0 + P; i++)
                         for (intptr_t j = i0 == j0 ? i : j0; j < j0 + Q; j++, sum++) {
                             if (j < D) at[i * D - i * (i - 1) / 2 + j - i] = *sum;
@@ -774,7 +775,7 @@ static size_t FN(walk)(fm_mixture *p, intptr_t worker, intptr_t workers) {
             if (fm_poll(&p->call, worker, work)) goto ended;
         }
         if (!p->n) continue;
-        if (!fm_wait_for_slot(p, tile, f.nslots)) goto ended;
+        if (!fm_wait_for_slot(p, worker, tile, f.nslots)) goto ended;
         FN(collect)(&f, total, f.slots + tile % f.nslots * f.slot_size);
         fm_merge(p, tile, f.slots, f.slot_size, f.done, f.nslots, FN(add_sums));
     }

@@ -34,9 +34,9 @@ typedef size_t (*fm_mixture_kernel)(fm_mixture *p, intptr_t worker, intptr_t wor
 
 /* Tiles are taken by whoever is free and added to the total in their order, by whoever finds the next one done: `slots` of
  * them may be waiting. `done[b % slots]` is b + 1 once tile b is. False: give up. */
-static inline int fm_wait_for_slot(fm_mixture *p, intptr_t tile, intptr_t slots) {
+static inline int fm_wait_for_slot(fm_mixture *p, intptr_t worker, intptr_t tile, intptr_t slots) {
     for (int spins = 0; tile - __atomic_load_n(&p->merged, __ATOMIC_ACQUIRE) >= slots; spins++) {
-        if (fm_stopped(&p->call)) return 0;
+        if (fm_poll(&p->call, worker, spins < 4000 ? 0 : 1e5)) return 0;
         if (spins < 4000) fm_pause();
         else sched_yield();
     }
@@ -45,9 +45,10 @@ static inline int fm_wait_for_slot(fm_mixture *p, intptr_t tile, intptr_t slots)
 
 static inline void fm_merge(fm_mixture *p, intptr_t tile, double *sums, intptr_t size, intptr_t *done, intptr_t slots,
                             void (*add)(fm_mixture *, const double *)) {
-    __atomic_store_n(&done[tile % slots], tile + 1, __ATOMIC_RELEASE);
+    /* this store and the exchange, that store and the load after it: none may overtake the other, or a tile waits for good */
+    __atomic_store_n(&done[tile % slots], tile + 1, __ATOMIC_SEQ_CST);
     for (;;) {
-        if (__atomic_exchange_n(&p->merging, 1, __ATOMIC_ACQUIRE)) return; /* that worker looks again when it has ended */
+        if (__atomic_exchange_n(&p->merging, 1, __ATOMIC_SEQ_CST)) return; /* that worker looks again when it has ended */
         intptr_t b = p->merged;
         while (__atomic_load_n(&done[b % slots], __ATOMIC_ACQUIRE) == b + 1) {
             add(p, sums + b % slots * size);

@@ -42,7 +42,7 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(wo
     f->constants = fm_take(&packed, width * sizeof(REAL));
     f->sums = statistics ? fm_take(&packed, (V_ + 1) * K * sizeof(double)) : 0;
     f->weighted = statistics ? fm_take(&packed, p->rows * K * sizeof(REAL)) : 0;
-    f->likelihoods = fm_take(&packed, p->rows / ROWS * sizeof(double));
+    f->likelihoods = fm_take(&packed, (p->rows + ROWS - 1) / ROWS * sizeof(double));
     f->taken = fm_take(&packed, 2 * sizeof(intptr_t));
     f->packed = packed.used;
     for (intptr_t w = 0; w < workers; w++) {

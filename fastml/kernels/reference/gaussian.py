@@ -1,9 +1,9 @@
 """Gaussian mixtures, a tile of rows at a time. A factor U of a covariance Σ has U Uᵀ = Σ⁻¹ and is upper triangular.
 
-    1  q_k = |(x - μ_k) U_k|²
-    2  l_k = constants_k - q_k / 2             constants_k = ln π_k + ln |U_k| - D/2 ln 2π
-    3  log_likelihood = ln Σ_k exp l_k,   r_k = exp(l_k - log_likelihood)
-    4  n_k += w r_k,   first_k += w r_k (x - μ_k),   second_k += w r_k (x - μ_k)(x - μ_k)ᵀ, or what of it the type needs
+1  q_k = |(x - μ_k) U_k|²
+2  l_k = constants_k - q_k / 2             constants_k = ln π_k + ln |U_k| - D/2 ln 2π
+3  log_likelihood = ln Σ_k exp l_k,   r_k = exp(l_k - log_likelihood)
+4  n_k += w r_k,   first_k += w r_k (x - μ_k),   second_k += w r_k (x - μ_k)(x - μ_k)ᵀ, or what of it the type needs
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Multinomial mixtures, a tile of rows at a time.
 
-    1  l_k = constants_k + Σ_v x_v ln θ_kv       constants_k = ln π_k
-    2  log_likelihood = ln Σ_k exp l_k,   r_k = exp(l_k - log_likelihood)
-    3  n_k += w r_k,   counts_kv += w r_k x_v
+1  l_k = constants_k + Σ_v x_v ln θ_kv       constants_k = ln π_k
+2  log_likelihood = ln Σ_k exp l_k,   r_k = exp(l_k - log_likelihood)
+3  n_k += w r_k,   counts_kv += w r_k x_v
 """
 
 import numpy as np
