@@ -87,7 +87,7 @@ def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> 
         found[name] = array
     dtype = dtype or np.dtype("float64")
     return {
-        name: None if array is None else np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+        name: None if array is None else np.require(array, dtype, ["C", "A"]).reshape(array.shape)
         for name, array in found.items()
     }
 

@@ -301,8 +301,8 @@ _blas_held = ExitStack()
 
 
 @contextmanager
-def blas_limit() -> Iterator[None]:
-    """Bind NumPy's BLAS to this module's thread count for a `with` block.
+def blas_limit(most: int | None = None) -> Iterator[None]:
+    """Bind NumPy's BLAS to `most` threads, or this module's thread count, for a `with` block.
 
     Of blocks that overlap, the first one binds it for all and the last one gives it back.
     """
@@ -312,7 +312,7 @@ def blas_limit() -> Iterator[None]:
             from threadpoolctl import ThreadpoolController
 
             _blas = ThreadpoolController().select(user_api="blas")
-        wanted = min(get_num_threads(), 1 << 15)  # a C int
+        wanted = min(most or get_num_threads(), 1 << 15)  # a C int
         if not _blas_calls and any(pool.num_threads != wanted for pool in _blas.lib_controllers):
             _blas_held.enter_context(_blas.limit(limits=wanted))  # setting it costs more than asking
         _blas_calls += 1

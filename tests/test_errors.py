@@ -197,7 +197,8 @@ def test_kernel_missing_in_the_chosen_back_end(kernel, monkeypatch):
     module = importlib.import_module(f"fastml.kernels.reference.{KERNELS[kernel].family}")
     with on(("reference", None)):
         monkeypatch.delattr(module, kernel)
-        monkeypatch.setattr(fastml.backend, "_lookup", fastml.backend._lookup.__wrapped__)
+        for name in ("_lookup", "_missing"):
+            monkeypatch.setattr(fastml.backend, name, getattr(fastml.backend, name).__wrapped__)
         with pytest.raises(NotImplementedError, match=f"^{kernel} is not in the reference back end: not written"):
             fastml.backend.find(kernel)
     assert fastml.available()[kernel]["reference"] == "not written"

@@ -657,7 +657,7 @@ def calls(problem):
     def q(**changes):
         a = {**arrays, **changes}
         return mixture.q_function(
-            a["X"], theta(a), theta(a), a.get("covariance_type", covariance_type), sample_weight=a["sample_weight"]
+            a["X"], theta(a), theta(arrays), a.get("covariance_type", covariance_type), sample_weight=a["sample_weight"]
         )
 
     def log_density(**changes):
@@ -851,3 +851,66 @@ def test_results_are_not_the_arguments():
     weights, means, covariances = np.ones(1), np.zeros((1, 2)), np.ones(1)
     for got in mixture.marginal(weights, means, covariances, [0, 1], "spherical"):
         assert not any(np.shares_memory(got, given) for given in (weights, means, covariances))
+
+
+def test_q_function_names_the_old_parameters():
+    theta = [1.0], [[0.0]], [1.0]
+    for old, error in ((([0.5], *theta[1:]), ValueError), ((theta[0], theta[1], None), TypeError)):
+        with pytest.raises(error, match=r"^old: (weights|covariances): expected "):
+            mixture.q_function([[0.0]], theta, old, "spherical")
+
+
+def test_statistics_of_no_rows_have_no_update():
+    none = mixture.statistics(np.zeros((0, 1)), [1.0], [[0.0]], [1.0], "spherical")
+    with pytest.raises(ValueError, match=r"^statistics: expected those of rows of a weight above 0"):
+        mixture.update(none)
+
+
+@every_type
+def test_rows_too_far_for_any_density(column, covariance_type):
+    """Finite rows whose every density underflows: -inf; an infinite one: NaN."""
+    problem = draw(covariance_type, N=4)
+    X = problem.X.copy()
+    X[1], X[2, 0] = 1e200, np.inf
+    _, likelihood = mixture.responsibilities(X, *problem.theta, covariance_type)
+    assert np.isfinite(likelihood[[0, 3]]).all() and likelihood[1] == -np.inf and np.isnan(likelihood[2])
+
+
+@pytest.mark.parametrize("far", [300.0, 1e3, 1e4])
+def test_tied_covariance_of_clusters_far_apart_in_float32(column, far):
+    """Its covariance is a difference of sums that grow with the square of the distance."""
+    random = np.random.default_rng(0)
+    X = np.concatenate([random.normal(at, 1, (3000, 1)) for at in (0, far, far + 3)]).astype("float32")
+    theta = np.full(3, 1 / 3, "float32"), np.array([[0], [far], [far + 3]], "float32"), np.ones((1, 1), "float32")
+    got = mixture.em_step(X, *theta, "tied")[2]
+    exact = [a.astype("float64") for a in theta]
+    close(got, mixture.em_step(X.astype("float64"), *exact, "tied")[2], tolerance=1e-3, dtype="float32")
+
+
+@pytest.mark.parametrize("variance", [1.0, 1e5, 1e8])
+def test_spherical_statistics_do_not_depend_on_the_variance(column, variance):
+    X = np.random.default_rng(0).normal(size=(2000, 2)).astype("float32")
+    arrays = np.ones(1, "float32"), np.zeros((1, 2), "float32"), np.array([variance], "float32")
+    got = mixture.statistics(X, *arrays, "spherical").second
+    close(got, [np.square(X.astype("float64")).sum()], tolerance=1e-5, dtype="float64")
+
+
+def test_light_rows_are_not_outweighed():
+    """Ten units of float32's precision, which N_k carries, would be a tenth of weights that sum to 1e-5."""
+    X = 1e4 + np.random.default_rng(0).normal(size=(2000, 1)).astype("float32")
+    theta = np.ones(1, "float32"), np.full((1, 1), 1e4, "float32"), np.ones(1, "float32")
+    _, means, variances, _ = mixture.em_step(X, *theta, "spherical", sample_weight=np.full(2000, 5e-9, "float32"))
+    _, same, as_well, _ = mixture.em_step(X, *theta, "spherical")
+    close(means, same, tolerance=1e-6, dtype="float32")
+    close(variances, as_well, tolerance=1e-3, dtype="float32")
+
+
+def test_misaligned_arrays_are_copied():
+    X = np.random.default_rng(0).normal(size=(9, 3)).astype("float32")
+    raw = np.zeros(X.nbytes + 1, "uint8")
+    shifted = raw[1:].view("float32").reshape(X.shape)
+    shifted[...] = X
+    assert not shifted.flags.aligned
+    arrays = np.ones(1, "float32"), np.zeros((1, 3), "float32"), np.ones(1, "float32")
+    got, want = (mixture.log_density(x, *arrays[1:], "spherical") for x in (shifted, X))
+    assert np.array_equal(got, want)

@@ -134,6 +134,11 @@ class Gaussians:
         }
         arrays = {name: np.empty(*outputs[name]) if name in wanted else None for name in outputs}
         find("gaussian_responsibilities").function(X, *self.arguments, *arrays.values())
+        likelihood = arrays["log_likelihood"]
+        if (
+            likelihood is not None and (far := np.isnan(likelihood)).any()
+        ):  # every density underflowed, or X is not finite
+            likelihood[far] = np.where(np.isfinite(X[far]).all(axis=1), -np.inf, np.nan)
         return [arrays[name] for name in wanted]
 
     def statistics(self) -> "Statistics":
@@ -169,7 +174,8 @@ class Gaussians:
             statistics.n, statistics.first, None if tied else statistics.second, likelihood,
         )  # fmt: skip
         weight = statistics.weight + len(X) if sample_weight is None else summed(sample_weight, statistics.weight)
-        return replace(statistics, log_likelihood=float(likelihood[0]), weight=float(weight))
+        rows = statistics.rows + len(X)
+        return replace(statistics, log_likelihood=float(likelihood[0]), weight=float(weight), rows=rows)
 
 
 def _single(mean: Array) -> "Statistics":
@@ -205,6 +211,8 @@ class Statistics:
         Of all rows.
     weight : float
         The number of rows, or the sum of their weights.
+    rows : float
+        The number of rows.
     """
 
     covariance_type: str
@@ -215,6 +223,7 @@ class Statistics:
     second: Array
     log_likelihood: float
     weight: float
+    rows: float = 0.0
 
     def about(self, means: Array) -> "Statistics":
         """The same, about other points (K, D)."""
@@ -251,7 +260,7 @@ class Statistics:
     __rmul__ = __mul__
 
 
-SUMS = ("n", "first", "second", "log_likelihood", "weight")
+SUMS = ("n", "first", "second", "log_likelihood", "weight", "rows")
 
 
 def symmetric(second: Array) -> Array:
@@ -271,15 +280,16 @@ def updated(statistics: Statistics, reg_covar: float) -> Parameters:
     """`update` in float64.
 
     N_k is n_k and 10 units of the data's precision, as in scikit-learn, so that a component that lost all its rows ends
-    as there: at the origin, with no covariance but `reg_covar`.
+    as there: at the origin, with no covariance but `reg_covar`. Where rows weigh less than 1 on average, so much less.
     """
-    tiny = 10 * float(np.finfo(statistics.dtype).eps)
+    light = min(1.0, statistics.weight / statistics.rows) if statistics.rows else 1.0
+    tiny = 10 * float(np.finfo(statistics.dtype).eps) * light
     covariance_type, n = statistics.covariance_type, statistics.n + tiny
     means = statistics.means + (statistics.first - tiny * statistics.means) / n[:, None]
     second = statistics.about(means).second
     # scikit-learn subtracts N_k μμᵀ from the sum of squares, not Σ r μμᵀ. With float64's unit whatever the dtype: that
     # of float32 would add 0.06 to the variances of 2000 rows at 10⁴.
-    lost = 10 * float(np.finfo("float64").eps)
+    lost = 10 * float(np.finfo("float64").eps) * light
     if covariance_type == "full":
         covariances = symmetric(second) / n[:, None, None]
         diagonal = np.einsum("kdd->kd", covariances)
@@ -305,7 +315,7 @@ def _checked(
     **others: ArrayLike | None,
 ) -> SimpleNamespace:
     """The checked arguments, arrays by name, with K, D, dtype and, of others, N."""
-    if covariance_type not in FACTORS:
+    if not isinstance(covariance_type, str) or covariance_type not in FACTORS:
         raise ValueError(
             f"covariance_type: expected one of {', '.join(map(repr, COVARIANCE_TYPES))}, got {covariance_type!r}"
         )
@@ -373,7 +383,8 @@ def log_density(X: ArrayLike, means: ArrayLike, covariances: ArrayLike, covarian
     Notes
     -----
     Accuracy: distances from X to a mean are taken before they are multiplied, so that data far from the origin lose
-    nothing. Cost: N·K·D² operations (full), N·D² + 3·N·K·D (tied), 4·N·K·D (diag), 3·N·K·D (spherical).
+    nothing ("tied": distances from the middle of the means, so that means far from each other lose something).
+    Cost: N·K·D² operations (full), N·D² + 3·N·K·D (tied), 4·N·K·D (diag), 3·N·K·D (spherical).
 
     References
     ----------
@@ -408,9 +419,9 @@ def responsibilities(
     Returns
     -------
     resp : array of shape (N, K)
-        Rows sum to 1. NaN in the rows of X that are not finite.
+        Rows sum to 1. NaN in rows of X that are not finite, or too far from all means for any density to be above 0.
     log_likelihood : array of shape (N,)
-        ln Σ_k π_k N(x_n; μ_k, Σ_k), in nats.
+        ln Σ_k π_k N(x_n; μ_k, Σ_k), in nats; -inf too far from all means, NaN where X is not finite.
 
     Raises
     ------
@@ -549,7 +560,7 @@ def update(statistics: Statistics, *, reg_covar: float = 1e-6) -> Parameters:
     Raises
     ------
     TypeError, ValueError
-        `statistics` are none, or `reg_covar` is negative or not finite.
+        `statistics` are none, or of no rows, or `reg_covar` is negative or not finite.
 
     Notes
     -----
@@ -569,6 +580,8 @@ def update(statistics: Statistics, *, reg_covar: float = 1e-6) -> Parameters:
     """
     if not isinstance(statistics, Statistics):
         raise TypeError(f"statistics: expected Statistics, got {type(statistics).__name__}")
+    if not statistics.weight > 0:
+        raise ValueError("statistics: expected those of rows of a weight above 0, got none")
     weights, means, covariances = updated(statistics, _regularisation(reg_covar))
     return tuple(array.astype(statistics.dtype) for array in (weights, means, covariances))
 
@@ -685,7 +698,10 @@ def q_function(
         if not isinstance(theta, (tuple, list)) or len(theta) != 3:
             raise TypeError(f"{name}: expected (weights, means, covariances), got {type(theta).__name__}")
     a = _checked(covariance_type, *new, X=X, sample_weight=sample_weight)
-    found = statistics(X, *old, covariance_type, sample_weight=sample_weight)
+    try:
+        found = statistics(X, *old, covariance_type, sample_weight=sample_weight)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"old: {error}") from None
     if found.means.shape != (a.K, a.D):
         raise ValueError(f"old: expected (K, D) = {(a.K, a.D)} (from new), got {found.means.shape}")
     found = found.about(a.means.astype("float64"))

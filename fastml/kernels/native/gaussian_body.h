@@ -60,7 +60,9 @@ typedef struct FN(mix) {
     REAL *xt;     /* (D + 1, PITCH), the last of them ones */
     REAL *yt;     /* tied: (D, PITCH), whitened rows */
     REAL *panel;  /* (max(D, dims), PITCH): distances use GROUPS vectors of each, statistics all */
-    REAL *l, *h;  /* (K, PITCH) */
+    REAL *l;       /* (K, PITCH), in statistics then the roots h */
+    REAL *squares; /* spherical: (K, PITCH), |x - mean|² */
+    double *counts; /* tied: (K), n of a tile */
     REAL *weight, *root;
     REAL *sums;   /* a tile's sums by lanes, or of products of features */
     double *slots; /* all workers' */
@@ -118,7 +120,8 @@ static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mi
         mine.yt = tied ? fm_take(&arena, D * PITCH * sizeof(REAL)) : mine.xt;
         mine.panel = fm_take(&arena, (D + 8) * PITCH * sizeof(REAL) + PACKED_BYTES);
         mine.l = fm_take(&arena, K * PITCH * sizeof(REAL));
-        mine.h = p->type == FM_SPHERICAL ? fm_take(&arena, K * PITCH * sizeof(REAL)) : mine.l;
+        mine.squares = statistics && p->type == FM_SPHERICAL ? fm_take(&arena, K * PITCH * sizeof(REAL)) : 0;
+        mine.counts = statistics && tied ? fm_take(&arena, K * sizeof(double)) : 0;
         mine.weight = fm_take(&arena, ROWS * sizeof(REAL));
         mine.root = fm_take(&arena, ROWS * sizeof(REAL));
         mine.sums = statistics ? fm_take(&arena, f->sums_size * sizeof(REAL)) : 0;
@@ -309,6 +312,12 @@ INLINE void FN(independent)(const int scaled, const FN(mix) * f, const REAL *xt,
                 }
             V c0 = vset1(f->constants[k0]), c1 = vset1(f->constants[k1]);
             V s0 = vset1(f->scales[k0]), s1 = vset1(f->scales[k1]);
+            if (!scaled && f->squares) {
+                UNROLL for (int g = 0; g < GROUPS; g++) {
+                    vstore(f->squares + k0 * PITCH + t + g * L, p[g]);
+                    vstore(f->squares + k1 * PITCH + t + g * L, q[g]);
+                }
+            }
             UNROLL for (int g = 0; g < GROUPS; g++) {
                 vstore(f->l + k0 * PITCH + t + g * L, vfma(vset1((REAL)-0.5), p[g] * s0 * s0, c0));
                 vstore(f->l + k1 * PITCH + t + g * L, vfma(vset1((REAL)-0.5), q[g] * s1 * s1, c1));
@@ -468,7 +477,7 @@ static FN(small) *const FN(smalls)[FM_SMALL + 2] = {0, 0, FN(small2), FN(small3)
 
 static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
     const intptr_t D = f->D, n = f->dims;
-    const REAL *mean = f->means + k * f->vectors * L, *h = f->h + k * PITCH;
+    const REAL *mean = f->means + k * f->vectors * L, *h = f->l + k * PITCH;
     if (D <= FM_SMALL) {
         FN(smalls)[n](f->xt, mean, h, f->root, acc);
         return;
@@ -483,29 +492,30 @@ static void FN(full_by_rows)(const FN(mix) * f, intptr_t k, REAL *acc) {
 }
 
 /* 4 for independent features, components [k, k + TOGETHER(squares)) at once, so that a row's numbers are read once for all
- * of them and sums need not wait for themselves: of each component n, the distance (of "spherical", which 2 holds:
- * |x - mean|² = 2 (constant - l) / scale²), then of each feature first and, for squares, second. */
+ * of them and sums need not wait for themselves: of each component n, of "spherical" |x - mean|², then of each feature
+ * first and, for squares, second. */
 #define TOGETHER(squares) (GROUPS == 4 && !(squares) ? 8 : 4)
 
 INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t k) {
     const intptr_t D = f->D, each = f->sums_size / f->K, width = f->vectors * L;
-    const int C = TOGETHER(squares), count = f->K - k < C ? (int)(f->K - k) : C, distances = f->p->type == FM_SPHERICAL;
+    const int C = TOGETHER(squares), count = f->K - k < C ? (int)(f->K - k) : C;
     REAL *r = f->panel, *acc = f->sums + k * each;
     for (int i = 0; i < count; i++) {
-        const REAL *h = f->h + (k + i) * PITCH, *l = f->l + (k + i) * PITCH;
-        V n = vset1(0), distance = vset1(0), c = vset1(f->constants[k + i]);
+        const REAL *h = f->l + (k + i) * PITCH, *square = f->squares + (k + i) * PITCH;
+        V n = vset1(0), distance = vset1(0);
         for (intptr_t t = 0; t < ROWS; t += L) {
             V z = vload(h + t) * vload(f->root + t), rt = z * z;
             n += rt;
-            /* a row that is none of the component's may be infinitely far from it */
-            V part = rt * (c - vload(l + t));
-            if (!squares && distances) distance += (V)((INT)part & (INT)(rt != vset1(0)));
             vstore(r + i * PITCH + t, rt);
+            if (!squares && f->squares) {
+                /* a row that is none of the component's may be infinitely far from it */
+                V part = rt * vload(square + t);
+                distance += (V)((INT)part & (INT)(rt != vset1(0)));
+            }
         }
         REAL *to = acc + i * each;
         vstore(to, vload(to) + n);
-        V scale = vset1(f->scales[k + i]);
-        vstore(to + L, vload(to + L) + (distance + distance) / scale / scale);
+        vstore(to + L, vload(to + L) + distance);
     }
     for (int i = count; i < C; i++) memset(r + i * PITCH, 0, ROWS * sizeof(REAL));
     for (intptr_t d = 0; d < D; d++) {
@@ -535,6 +545,28 @@ INLINE void FN(independent_sums)(const int squares, const FN(mix) * f, intptr_t 
             vstore(to, vload(to) + s1[i]);
             if (squares) vstore(to + L, vload(to + L) + s2[i]);
         }
+    }
+}
+
+/* n of a block of "tied", in float64 and of rows whose responsibilities sum to their weight in float64: its covariance is a
+ * difference, and what a row's sum is off by is multiplied by the square of the distance between components. h is (K, PITCH). */
+NOINLINE static void FN(exact_counts)(const FN(mix) * f) {
+    double all[ROWS];
+    for (intptr_t t = 0; t < ROWS; t++) all[t] = 0;
+    for (intptr_t k = 0; k < f->K; k++)
+        for (intptr_t t = 0; t < ROWS; t++) {
+            const REAL z = f->l[k * PITCH + t] * f->root[t];
+            all[t] += (double)(z * z);
+        }
+    for (intptr_t t = 0; t < ROWS; t++) all[t] = f->weight[t] == 0 ? 0 : (double)f->weight[t] / all[t];
+    for (intptr_t k = 0; k < f->K; k++) {
+        double sums[16] = {0};
+        for (intptr_t t = 0; t < ROWS; t += 16)
+            for (int i = 0; i < 16; i++) {
+                const REAL z = f->l[k * PITCH + t + i] * f->root[t + i];
+                sums[i] += (double)(z * z) * all[t + i];
+            }
+        for (int i = 0; i < 16; i++) f->counts[k] += sums[i];
     }
 }
 
@@ -618,7 +650,7 @@ INLINE V FN(scale_rows)(const int whole, intptr_t left, const REAL *const *from,
 static void FN(full_by_features)(const FN(mix) * f, const REAL *X, intptr_t rows, intptr_t k, REAL *second) {
     const intptr_t D = f->D, width = f->vectors * L, fit = PACKED_BYTES / (width * (intptr_t)sizeof(REAL));
     const intptr_t most = fit < 32 ? 32 : fit > ROWS ? ROWS : fit;
-    const REAL *mean = f->means + k * width, *h = f->h + k * PITCH;
+    const REAL *mean = f->means + k * width, *h = f->l + k * PITCH;
     const REAL *from[ROWS];
     REAL roots[ROWS], *z = f->panel, *first = second + width * width, *n = first + width;
     V total = vload(n);
@@ -713,7 +745,7 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
                 }
             } else {
                 const int squares = f->p->type == FM_DIAG;
-                n[k] = sums[0];
+                n[k] = f->counts ? f->counts[k] : sums[0];
                 for (intptr_t d = 0; d < D; d++) {
                     first[k * D + d] = sums[2 + (1 + squares) * d];
                     if (squares) second[k * D + d] = sums[3 + 2 * d];
@@ -723,6 +755,7 @@ static void FN(collect)(const FN(mix) * f, double likelihood, double *slot) {
         }
     }
     memset(f->sums, 0, f->sums_size * sizeof(REAL));
+    if (f->counts) memset(f->counts, 0, K * sizeof(double));
 }
 
 /* Rows [start, start + rows) of the data, at most ROWS of them. */
@@ -740,8 +773,9 @@ static void FN(block)(const FN(mix) * f, intptr_t start, intptr_t rows, V *likel
     }
     if (!p->n) return;
     FN(row_weights)(w ? w + start : 0, rows, f->weight);
-    FN(roots)(f->l, K, f->weight, f->h, f->root, likelihood);
+    FN(roots)(f->l, K, f->weight, f->l, f->root, likelihood);
     const intptr_t each = f->sums_size / K;
+    if (f->counts) FN(exact_counts)(f);
     if (p->type == FM_FULL)
         for (intptr_t k = 0; k < K; k++) {
             if (FN(by_features)(f)) FN(full_by_features)(f, X, rows, k, f->sums + k * each);
@@ -762,6 +796,7 @@ static size_t FN(walk)(fm_mixture *p, intptr_t worker, intptr_t workers) {
     if (worker == 0) p->call.mode = mode;
     if (workers > 1) fm_spread(&p->call);
     if (p->n) memset(f.sums, 0, f.sums_size * sizeof(REAL));
+    if (f.counts) memset(f.counts, 0, f.K * sizeof(double));
     for (intptr_t t = 0; t < ROWS; t++) f.xt[f.D * PITCH + t] = 1;
     const intptr_t tiles = (p->N + p->rows - 1) / p->rows;
     const double work = (double)f.K * (double)ROWS * (2.0 * (double)f.D * (p->type == FM_FULL ? (double)f.D : 4.0) + 60);

@@ -25,10 +25,12 @@ def _distances(X, means, factors, covariance_type):
     return np.stack([np.square((X - means[k]) * scales[k]).sum(axis=1) for k in range(K)], axis=1)
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a row may be too far for any density
 def _densities(X, means, factors, constants, covariance_type):
     return constants - 0.5 * _distances(X, means, factors, covariance_type)  # 2
 
 
+@np.errstate(invalid="ignore")
 def _normalised(l):
     most = l.max(axis=1, keepdims=True)
     exp = np.exp(l - most)
@@ -61,11 +63,17 @@ def gaussian_statistics(
     for rows in _tiles(len(X)):
         x = X[rows]
         r, likelihood = _normalised(_densities(x, means, factors, constants, covariance_type))
+        counted = r
+        if (
+            covariance_type == "tied"
+        ):  # its covariance is a difference that takes all of a row to be counted, and no more
+            counted = r / r.sum(axis=1, keepdims=True, dtype="float64")
         if sample_weight is not None:
-            r *= sample_weight[rows, None]
+            r = r * sample_weight[rows, None]
+            counted = counted * sample_weight[rows, None]
             likelihood *= sample_weight[rows]
         log_likelihood += likelihood.sum(dtype="float64")
-        n += r.sum(axis=0)  # 4
+        n += counted.sum(axis=0)  # 4
         for k, mean in enumerate(means):
             d = x - mean
             first[k] += r[:, k] @ d
