@@ -135,9 +135,8 @@ class Gaussians:
         arrays = {name: np.empty(*outputs[name]) if name in wanted else None for name in outputs}
         find("gaussian_responsibilities").function(X, *self.arguments, *arrays.values())
         likelihood = arrays["log_likelihood"]
-        if (
-            likelihood is not None and (far := np.isnan(likelihood)).any()
-        ):  # every density underflowed, or X is not finite
+        if likelihood is not None and np.isnan(likelihood).any():  # no density is above 0, or X is not finite
+            far = np.isnan(likelihood)
             likelihood[far] = np.where(np.isfinite(X[far]).all(axis=1), -np.inf, np.nan)
         return [arrays[name] for name in wanted]
 

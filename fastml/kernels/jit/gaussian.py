@@ -9,7 +9,9 @@ Steps 1 to 3 have a row in each lane: x is transposed, a few vectors of rows at 
 feature in each lane: h = sqrt(w r), which costs one root for all components, makes `second` the product of
 h (x - μ) with itself, half of which is computed, over the rows alone whose h is not 0.
 
-Sums over a tile are in the dtype of X; they are added to the totals in float64, in the order of the tiles.
+Sums over a tile are in the dtype of X; they are added to the totals in float64, in the order of the tiles. Those of n
+for "tied" are in float64 from the start: its covariance is a difference, in which what a row's responsibilities sum to
+is multiplied by the square of the distance between components.
 """
 
 import threading
@@ -197,11 +199,13 @@ def gaussian_statistics(
     totals = [out.copy() for out in outputs]
 
     def buffers():
-        return *_buffers(B, K, D, dtype), scratch(1, B, dtype=dtype), scratch(packed, width, dtype=dtype)
+        weight, hx = scratch(1, B, dtype=dtype), scratch(packed, width, dtype=dtype)
+        return *_buffers(B, K, D, dtype), weight, hx, np.empty(B)
 
     def sums():
         rows = group * K
-        return scratch(rows, lanes(dtype), dtype=dtype), scratch(rows * height, pitch, dtype=dtype), np.zeros(group)
+        vectors = scratch(rows, lanes(dtype), dtype=dtype), scratch(rows * height, pitch, dtype=dtype)
+        return np.zeros(rows), *vectors, np.zeros(group)
 
     def piece(own, sums, base, start, end):
         _statistics(X, weights, base, start, end, kind, *model, points, *own, height, *sums)
@@ -417,6 +421,26 @@ def weigh(l, start, count, weights, weight, likelihood, n, tile, likelihoods):
         likelihoods[tile] += np.float64(weight[0, r]) * np.float64(likelihood[0, r])
 
 
+@inlined
+def _count(l, count, weight, scale, n, first):
+    """Adds to n of "tied", float64, from `first` on, h² scaled so that a row's sum to its weight in float64."""
+    for r in range(count):
+        scale[r] = 0
+    for k in range(l.shape[0]):
+        for r in range(count):
+            h = np.float64(l[k, r])
+            scale[r] += h * h
+    for r in range(count):
+        if scale[r] != 0:
+            scale[r] = np.float64(weight[0, r]) / scale[r]
+    for k in range(l.shape[0]):
+        total = 0.0
+        for r in range(count):
+            h = np.float64(l[k, r])
+            total += h * h * scale[r]
+        n[first + k] += total
+
+
 @compiled
 def _posteriors(
     X, start, end, kind, centre, points, scales, U, constants, xs, xt, d, z, l, likelihood,
@@ -434,7 +458,7 @@ def _posteriors(
 @compiled
 def _statistics(
     X, weights, base, start, end, kind, centre, points, scales, U, constants, means,
-    xs, xt, d, z, l, likelihood, weight, hx, height, n, sums, likelihoods,
+    xs, xt, d, z, l, likelihood, weight, hx, scale, height, counts, n, sums, likelihoods,
 ):  # fmt: skip
     control = flush_denormals()
     (K, pitch), D, V, B = means.shape, X.shape[1], step(hx), weight.shape[1]
@@ -443,6 +467,8 @@ def _statistics(
         count, tile = min(B, end - block), (block - base) // TILE
         _densities(X, block, count, kind, centre, points, scales, U, constants, xs, xt, d, z, l)
         weigh(l, block, count, weights, weight, likelihood, n, tile, likelihoods)
+        if kind == TIED:
+            _count(l, count, weight, scale, counts, tile * K)
         for k in range(K):
             c, r = (tile * K + k) * height, 0
             while r < count:
@@ -486,15 +512,18 @@ def _add_column_squares(c, i, hx, rows):
 
 
 @compiled
-def _add(tiles, kind, height, n, sums, likelihoods, n_total, first, second, log_likelihood):
+def _add(tiles, kind, height, counts, n, sums, likelihoods, n_total, first, second, log_likelihood):
     K, D = first.shape
     for tile in range(tiles):
         log_likelihood[0] += likelihoods[tile]
         for k in range(K):
             row = tile * K + k
             c = row * height
-            for v in range(n.shape[1]):
-                n_total[k] += n[row, v]
+            if kind == TIED:
+                n_total[k] += counts[row]
+            else:
+                for v in range(n.shape[1]):
+                    n_total[k] += n[row, v]
             for j in range(D):
                 first[k, j] += sums[c + D if kind == FULL else c, j]
             if kind == FULL:
@@ -507,4 +536,4 @@ def _add(tiles, kind, height, n, sums, likelihoods, n_total, first, second, log_
             elif kind == SPHERICAL:
                 for j in range(D):
                     second[k, 0] += sums[c + 1, j]
-    n[:], sums[:], likelihoods[:] = 0, 0, 0
+    counts[:], n[:], sums[:], likelihoods[:] = 0, 0, 0, 0

@@ -555,16 +555,16 @@ NOINLINE static void FN(exact_counts)(const FN(mix) * f) {
     for (intptr_t t = 0; t < ROWS; t++) all[t] = 0;
     for (intptr_t k = 0; k < f->K; k++)
         for (intptr_t t = 0; t < ROWS; t++) {
-            const REAL z = f->l[k * PITCH + t] * f->root[t];
-            all[t] += (double)(z * z);
+            const double z = (double)(f->l[k * PITCH + t] * f->root[t]);
+            all[t] += z * z;
         }
-    for (intptr_t t = 0; t < ROWS; t++) all[t] = f->weight[t] == 0 ? 0 : (double)f->weight[t] / all[t];
+    for (intptr_t t = 0; t < ROWS; t++) all[t] = all[t] == 0 ? 0 : (double)f->weight[t] / all[t];
     for (intptr_t k = 0; k < f->K; k++) {
         double sums[16] = {0};
         for (intptr_t t = 0; t < ROWS; t += 16)
             for (int i = 0; i < 16; i++) {
-                const REAL z = f->l[k * PITCH + t + i] * f->root[t + i];
-                sums[i] += (double)(z * z) * all[t + i];
+                const double z = (double)(f->l[k * PITCH + t + i] * f->root[t + i]);
+                sums[i] += z * z * all[t + i];
             }
         for (int i = 0; i < 16; i++) f->counts[k] += sums[i];
     }

@@ -64,9 +64,8 @@ def gaussian_statistics(
         x = X[rows]
         r, likelihood = _normalised(_densities(x, means, factors, constants, covariance_type))
         counted = r
-        if (
-            covariance_type == "tied"
-        ):  # its covariance is a difference that takes all of a row to be counted, and no more
+        if covariance_type == "tied":
+            # its covariance is a difference, which takes all of a row to be counted, and no more
             counted = r / r.sum(axis=1, keepdims=True, dtype="float64")
         if sample_weight is not None:
             r = r * sample_weight[rows, None]
