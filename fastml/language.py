@@ -101,13 +101,11 @@ class UnigramLM:
             raise TypeError(f"alpha: expected a number of at least 0, got {alpha!r}")
         if not 0 <= alpha < math.inf:
             raise ValueError(f"alpha: expected a finite number of at least 0, got {alpha!r}")
-        if not callable(tokenizer):
-            raise TypeError(f"tokenizer: expected a callable, got {tokenizer!r}")
         if not (isinstance(unknown, str) and (unknown in ("zero", "error", "ignore") or _in_brackets(unknown))):
             raise ValueError(
                 f"unknown: expected 'zero', 'error', 'ignore' or a word in angle brackets, got {unknown!r}"
             )
-        self.alpha, self.tokenizer, self.unknown = float(alpha), tokenizer, unknown
+        self.alpha, self.tokenizer, self.unknown = float(alpha), _checked(tokenizer), unknown
         self.min_count = check.integer("min_count", min_count, 1)
         self._given = None if vocabulary is None else tuple(_words("vocabulary", vocabulary))
         for word, times in Counter(self._given or ()).items():
@@ -281,15 +279,28 @@ class UnigramLM:
 
     @classmethod
     def load(cls, path: str | PathLike, *, tokenizer: Callable[[str], Iterable[str]] = str.split) -> Self:
-        """Read a model that `save` wrote; with the tokenizer that it had, if that was not `str.split`."""
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-        return cls(
-            data["alpha"],
-            tokenizer=tokenizer,
-            unknown=data["unknown"],
-            vocabulary=data["vocabulary"],
-            min_count=data["min_count"],
-        )._set(Counter(data["seen"]))
+        """Read a model that `save` wrote; with the tokenizer that it had, if that was not `str.split`.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        TypeError, ValueError
+            `tokenizer` is not callable, or the file holds no such model.
+        """
+        tokenizer = _checked(tokenizer)
+        try:
+            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            seen = Counter({word: check.integer("seen", times, 1) for word, times in data["seen"].items()})
+            return cls(
+                data["alpha"],
+                tokenizer=tokenizer,
+                unknown=data["unknown"],
+                vocabulary=data["vocabulary"],
+                min_count=data["min_count"],
+            )._set(seen)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"path: expected a model that UnigramLM.save wrote, got {str(path)!r}") from error
 
     # ----------------------------------------------------------------------------------------------------------- words
 
@@ -324,6 +335,12 @@ class UnigramLM:
         values = np.array([found[place] for place in places.tolist()], FLOAT64)
         rows = Rows(values, places, np.array([0, len(places)], np.intp))
         return Counts(rows, 1, len(self.vocabulary), values.sum(keepdims=True)), bool(left) and self.unknown == "zero"
+
+
+def _checked(tokenizer: Any) -> Callable[[str], Iterable[str]]:
+    if not callable(tokenizer):
+        raise TypeError(f"tokenizer: expected a callable, got {tokenizer!r}")
+    return tokenizer
 
 
 def _in_brackets(word: str) -> bool:

@@ -257,6 +257,28 @@ def test_texts_that_do_not_fit():
         UnigramLM().fit("a").log_probability("a", ordered=1)
 
 
+def test_files_that_hold_no_model(tmp_path):
+    path = tmp_path / "model.json"
+    UnigramLM().fit("a b a").save(path)
+    model = json.loads(path.read_text("utf-8"))
+    wrong = [
+        {name: value for name, value in model.items() if name != "vocabulary"},
+        *({**model, **change} for change in ({"alpha": "1"}, {"unknown": 3}, {"min_count": 0}, {"vocabulary": "ab"})),
+        *({**model, "seen": seen} for seen in (["a"], {}, {"a": "b"}, {"a": 0.5}, {"a": -1}, {"a": 10**30})),
+    ]
+    for text in ("", "{", "3", "null", "[]", '"text"', "{}", *map(json.dumps, wrong)):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"^path: expected a model that UnigramLM.save wrote, got '.*model\.json'"):
+            UnigramLM.load(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"^path: expected a model"):
+        UnigramLM.load(path)
+    with pytest.raises(TypeError, match=r"^tokenizer: expected a callable, got 3"):
+        UnigramLM.load(path, tokenizer=3)
+    with pytest.raises(FileNotFoundError):
+        UnigramLM.load(tmp_path / "none.json")
+
+
 def test_it_needs_neither_scikit_learn_nor_scipy():
     code = """
 import sys

@@ -361,6 +361,40 @@ def test_float32_far_from_the_origin(covariance_type):
     np.testing.assert_allclose(narrow.lower_bound_, wide.lower_bound_, rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_float32_cannot_hold_the_covariances(covariance_type, scale):
+    X = clusters(200).astype("float32") * np.float32(scale)
+    mixture = GaussianMixture(2, covariance_type=covariance_type, reg_covar=0, init_params="random", random_state=0)
+    for call in (mixture.fit, mixture.partial_fit):
+        with pytest.raises(ValueError, match="ill-defined empirical covariance"):
+            call(X)
+        assert not hasattr(mixture, "covariances_")
+    wide = mixture.fit(X.astype("float64"))
+    assert np.isfinite(wide.covariances_).all() and np.isfinite(wide.precisions_).all()
+
+
+@pytest.mark.parametrize("init_params", INITS)
+@pytest.mark.parametrize("covariance_type", COVARIANCE_TYPES)
+def test_float32_weights_that_sum_to_1(covariance_type, init_params):
+    rng = np.random.default_rng(0)
+    centres = 1e4 + 1e3 * rng.uniform(-1, 1, size=(50, 2))
+    X = (centres[rng.integers(50, size=20_000)] + rng.normal(size=(20_000, 2))).astype("float32")
+    mixture = GaussianMixture(50, covariance_type=covariance_type, init_params=init_params, random_state=0, max_iter=5)
+    plain = clone(mixture).fit(X)
+    halved = clone(mixture).fit(X, sample_weight=np.full(len(X), 2.0**-14))
+    for name in PARAMETERS:
+        assert np.array_equal(getattr(halved, name), getattr(plain, name)), name
+    if init_params in ("kmeans", "random"):  # of the others' first steps, rounding settles ties
+        small = clone(mixture).fit(X, sample_weight=np.full(len(X), 1 / len(X)))
+        np.testing.assert_allclose(small.means_, plain.means_, rtol=1e-6)
+        variances = [
+            np.diagonal(m.covariances_, axis1=-2, axis2=-1) if covariance_type in ("full", "tied") else m.covariances_
+            for m in (small, plain)
+        ]
+        np.testing.assert_allclose(*variances, rtol=1e-3)
+
+
 def test_float32_rows_and_float64_parameters():
     X = (1e4 + clusters()).astype("float32")
     wide = GaussianMixture(4, random_state=0).fit(X.astype("float64"))
@@ -520,9 +554,22 @@ def test_chunks_that_change():
         mixture.fit_chunks(lambda: [X[:1]])
     with pytest.raises(TypeError, match="make_iterator: expected a callable"):
         mixture.fit_chunks([X])
+    with pytest.raises(
+        TypeError, match="make_iterator: expected a callable that returns an iterator, got one that returns None"
+    ):
+        mixture.fit_chunks(lambda: None)
     with pytest.raises(ValueError, match="reservoir_size: expected an integer of at least 2"):
         mixture.fit_chunks(lambda: [X], reservoir_size=1)
     assert not hasattr(mixture, "n_features_in_")
+
+
+def test_blocks_without_rows():
+    X, weight = clusters(N=3000), np.linspace(0, 1, 3000)
+    cuts = (slice(0, 0), slice(0, 1000), slice(0, 0), slice(1000, None), slice(0, 0))
+    blocks = [(X[rows], weight[rows]) for rows in cuts]
+    for init_params in INITS:
+        whole = GaussianMixture(2, init_params=init_params, random_state=0).fit(X, sample_weight=weight)
+        same(clone(whole).fit_chunks(lambda: blocks), whole)
 
 
 # -------------------------------------------------------------------------------------------------------------- weights
@@ -645,6 +692,22 @@ def test_component_of_one_row(covariance_type):
     same(clone(split).fit(X), split)
 
 
+@pytest.mark.parametrize("on_empty", ["error", "drop"])
+def test_a_fit_that_goes_on_warns_of_what_it_drops_itself(on_empty):
+    mixture = GaussianMixture(3, warm_start=True, on_empty=on_empty, max_iter=500, random_state=0).fit(clusters())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixture.set_params(n_components=5).fit(clusters())
+    assert len(mixture.weights_) == 3
+    X, given = with_an_outlier("full")
+    mixture = GaussianMixture(warm_start=True, on_empty="drop", max_iter=200, **given)
+    with pytest.warns(ConvergenceWarning, match="1 of 4 components lost their rows"):
+        mixture.fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixture.fit(X)
+
+
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
 def test_component_without_a_covariance(covariance_type):
     rng = np.random.default_rng(0)
@@ -704,6 +767,9 @@ def test_callback():
     mixture = GaussianMixture(3, n_init=2, random_state=0, callback=seen.append).fit(X)
     last = next(it for it in seen if it.lower_bound == mixture.lower_bound_)
     assert np.array_equal(last.means, mixture.means_) and last.n_iter == mixture.n_iter_
+    for array in (last.weights, last.means, last.covariances):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
     assert {it.init for it in seen} == {0, 1} and seen[0].change == np.inf
     assert seen[1].change == pytest.approx(seen[1].lower_bound - seen[0].lower_bound)
     same(GaussianMixture(3, n_init=2, random_state=0).fit(X), mixture)
@@ -757,3 +823,27 @@ def test_any_number_of_threads(threads):
         same(mixtures[0], mixtures[1])
         same(mixtures[0], mixtures[2])
     alike(mixtures[0], mixtures[2], 1e-9)
+
+
+@pytest.mark.parametrize("init_params", ["random", "given"])
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_any_number_of_threads_of_wide_rows(threads, covariance_type, init_params):
+    """Of so many features that NumPy's BLAS and LAPACK would share them out."""
+    X = clusters(N=3000, D=128)
+    given = start(X, 3, covariance_type, np.random.default_rng(0)) if init_params == "given" else {}
+    mixture = GaussianMixture(3, covariance_type=covariance_type, max_iter=3, random_state=0).set_params(
+        **given or {"init_params": "random"}
+    )
+    fits = (
+        lambda: clone(mixture).fit(X),
+        lambda: clone(mixture).fit_chunks(lambda: np.array_split(X, 4)),
+        lambda: clone(mixture).partial_fit(X[:2000]).partial_fit(X[2000:]),
+    )
+    for fit in fits:
+        found = []
+        for n in (1, 2):
+            threads(n)
+            found.append(fit())
+        if fastml.backend.find("gaussian_statistics").backend == "native":
+            same(*found)
+        alike(*found, 1e-9)

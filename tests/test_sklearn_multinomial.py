@@ -245,6 +245,34 @@ def test_blocks_that_change():
         MultinomialMixture(2).fit_chunks(list)
 
 
+@both_layouts
+def test_blocks_without_rows(layout):
+    X, *_ = topics(100)
+    weight = np.linspace(0, 1, 100)
+    cuts = (slice(0, 0), slice(0, 30), slice(0, 0), slice(30, None), slice(0, 0))
+    X = layout(X)
+    whole = MultinomialMixture(2, random_state=0).fit(X)
+    equal(whole, clone(whole).fit_chunks(lambda: (X[rows] for rows in cuts)))
+    whole.fit(X, sample_weight=weight)
+    equal(whole, clone(whole).fit_chunks(lambda: ((X[rows], weight[rows]) for rows in cuts)))
+
+
+def test_blocks_that_do_not_fit():
+    X, *_ = topics(100)
+    with pytest.raises(
+        TypeError, match=r"^make_iterator: expected a callable that returns an iterator, got one that returns None"
+    ):
+        MultinomialMixture(2).fit_chunks(lambda: None)
+    for first, second in (("dense", "sparse"), ("sparse", "dense")):
+        blocks = {"dense": X, "sparse": sparse.csr_array(X)}
+        with pytest.raises(
+            ValueError, match=rf"^make_iterator: expected {first} blocks as the first one, got a {second}"
+        ):
+            MultinomialMixture(2).fit_chunks(lambda blocks=blocks, order=(first, second): [blocks[o] for o in order])
+    with pytest.raises(ValueError, match=r"Negative values in data passed to .*MultinomialMixture"):
+        MultinomialMixture(2).fit_chunks(lambda: [X[:0], -X])
+
+
 def test_memory_does_not_grow_with_components_times_rows():
     N, K = 60 * TILE, 40
     X = np.random.default_rng(0).poisson(2, (N, 3)).astype(float)
@@ -373,6 +401,25 @@ def test_sparse_formats():
     equal(MultinomialMixture(3, random_state=0).fit(wide), want)
 
 
+@pytest.mark.parametrize("init_params", INITS)
+def test_words_twice_in_a_row(init_params):
+    """A start sees their sum: normalised apart, they would make the row longer than 1."""
+    X, *_ = topics(100)
+    counts = sparse.csr_array(X)
+    some, rest = np.ceil(counts.data / 3), counts.data - np.ceil(counts.data / 3)
+    twice = sparse.csr_array(
+        (np.stack([some, rest], 1).ravel(), np.repeat(counts.indices, 2), 2 * counts.indptr), counts.shape
+    )
+    before = twice.copy()
+    settings = {"init_params": init_params, "random_state": 0}
+    want = MultinomialMixture(3, max_iter=0, **settings).fit(counts)
+    equal(MultinomialMixture(3, max_iter=0, **settings).fit(twice), want)
+    equal(MultinomialMixture(3, max_iter=0, **settings).fit_chunks(lambda: [twice[:40], twice[40:]]), want)
+    equal(MultinomialMixture(3, **settings).fit(twice), MultinomialMixture(3, **settings).fit(counts))
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(twice, name), getattr(before, name))
+
+
 def test_parameters_are_scikit_learns():
     model = MultinomialMixture(3, alpha=0.2, decay=0.7)
     assert clone(model).get_params() == model.get_params()
@@ -448,6 +495,9 @@ def test_callback_sees_and_stops():
     assert seen[1].change == model.lower_bounds_[1] - model.lower_bounds_[0]
     np.testing.assert_array_equal(seen[1].probabilities, model.probabilities_)
     np.testing.assert_array_equal(seen[1].weights, model.weights_)
+    for array in (seen[1].weights, seen[1].probabilities):
+        with pytest.raises(ValueError, match="read-only"):
+            array[...] = 0
 
 
 def test_ctrl_c_leaves_the_estimator_as_it_was():

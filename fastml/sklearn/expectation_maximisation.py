@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight
 
+from .. import check
 from ..threads import blas_limit
 from .source import Source
 
@@ -134,7 +135,7 @@ class ExpectationMaximisation:
             bounds.append(bound)
             change = bound - before
             self._print_verbose_msg_iter_end(n_iter, change)
-            iteration = self._iteration(init, n_iter, bound, change, *model.parameters)
+            iteration = self._iteration(init, n_iter, bound, change, *map(_read_only, model.parameters))
             show(iteration)
             stopped = self.callback is not None and bool(self.callback(iteration))
             small = self.tol if self.tol_kind == "absolute" else self.tol * abs(bound)
@@ -145,16 +146,24 @@ class ExpectationMaximisation:
 
     @contextmanager
     def _unchanged_by_failure(self) -> Iterator[None]:
-        """The estimator as it was, if what is in the block fails. LAPACK has fastml's number of threads there."""
+        """The estimator as it was, if what is in the block fails. BLAS and LAPACK, whose bits differ with their number
+        of threads, have one there.
+        """
         before = dict(vars(self))
         try:
             # Left to itself OpenBLAS, on 2 busy CPUs, makes a fit on one thread up to 9 times as long (D = 250).
-            with blas_limit():
+            with blas_limit(1):
                 yield
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 # ------------------------------------------------------------------------------------------------------------ checking
@@ -164,6 +173,10 @@ def checked_weights(sample_weight: ArrayLike, X: NDArray[Any]) -> NDArray[Any]:
     """In the dtype of X, at least 0. That all of them are 0 is for the caller to see: a block's may be."""
     zeros = "allow_all_zero_weights"
     zeros = {zeros: True} if zeros in signature(_check_sample_weight).parameters else {}
+    if not X.shape[0]:  # scikit-learn wants one weight at least
+        found = np.asarray(sample_weight, X.dtype)
+        check.shape("sample_weight", found, "N", {"N": (0, "X")})
+        return found
     return _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True, **zeros)
 
 

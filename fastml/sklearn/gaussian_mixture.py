@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from inspect import signature
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import sklearn.mixture
@@ -48,7 +48,7 @@ class Iteration(NamedTuple):
     change : float
         From the lower bound of the iteration before; inf in the first.
     weights, means, covariances : array
-        The parameters after it, in float64. Not to be written to.
+        The parameters after it, in float64, read-only.
     """
 
     init: int
@@ -374,7 +374,7 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
             found = self._expected(model, source, scatter)
             bound = found.log_likelihood / found.weight
             # Of float64, so that `updated` adds to N_k, here a share of one row, a unit of float64's precision.
-            found = replace(found, dtype=np.dtype("float64")) * (rate / found.weight)
+            found = replace(found, dtype=np.dtype("float64"), rows=found.weight) * (rate / found.weight)
             if t:
                 found = found + self._mean_statistics(model) * (1 - rate)
             limit = FEW_ROWS * rate / source.counted
@@ -396,11 +396,12 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         else:
             second = D * weights * (covariances - self.reg_covar)
         first = np.zeros_like(means)
-        return Statistics(self.covariance_type, np.dtype("float64"), means, weights, first, second, 0.0, 1.0)
+        return Statistics(self.covariance_type, np.dtype("float64"), means, weights, first, second, 0.0, 1.0, 1.0)
 
     def _fit(self, source: Source, random_state: np.random.RandomState) -> None:
         self._check_start(source)
         scatter = _scatter(source) if self.covariance_type == "tied" else None
+        K = self.n_components if self._starts_anew() else len(self.weights_)
 
         def start() -> _Model:
             return self._start(source, random_state, scatter) if self._starts_anew() else self._fitted(source.D)
@@ -412,11 +413,9 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
             return model, found.log_likelihood / found.weight, repaired
 
         model = self._fit_from(start, step)
-        dropped = self.n_components - len(model.weights)
+        dropped = K - len(model.weights)
         if dropped:
-            warnings.warn(
-                f"{dropped} of {self.n_components} components lost their rows and were dropped.", ConvergenceWarning
-            )
+            warnings.warn(f"{dropped} of {K} components lost their rows and were dropped.", ConvergenceWarning)
         self._publish(model, source.dtype)
 
     def _expected(self, model: _Model, source: Source, scatter: Statistics | None) -> Statistics:
@@ -464,7 +463,7 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         if not self._start_is_given():
             found = self._start_statistics(source, random_state, scatter)
             parameters = updated(found, self.reg_covar)
-            tiny = 10 * float(np.finfo(found.dtype).eps)
+            tiny = 10 * float(np.finfo(found.dtype).eps) * min(1.0, found.weight / found.rows)
             shares = (found.n + tiny) / found.weight  # rows that no component has leave their sum below 1
             if weights is None and means is None and precisions is None:
                 return self._maximised((shares, *parameters[1:]), source.dtype, 0.0)[0]
@@ -502,9 +501,8 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         rows, n = sample.take(indices)
         means, n = rows.astype("float64"), n.astype("float64")
         second = np.zeros(shape_of(FACTORS[self.covariance_type], {"K": K, "D": source.D}))
-        found = Statistics(
-            self.covariance_type, source.dtype, means, n, np.zeros_like(means), second, 0.0, sample.weight
-        )
+        first = np.zeros_like(means)
+        found = Statistics(self.covariance_type, source.dtype, means, n, first, second, 0.0, sample.weight, sample.N)
         if scatter is None:
             return found
         # Of "tied" scikit-learn subtracts the K rows' moments from those of all rows, about the origin.
@@ -623,10 +621,12 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
     def _publish(self, model: _Model, dtype: np.dtype) -> None:
         factors = model.factors
         matrices = self.covariance_type in ("full", "tied")
-        precisions = factors @ np.swapaxes(factors, -1, -2) if matrices else factors**2
-        self.weights_, self.means_, self.covariances_, self.precisions_cholesky_, self.precisions_ = (
-            np.array(array, dtype, order="C") for array in (*model, precisions)
-        )
+        with np.errstate(over="ignore"):
+            precisions = factors @ np.swapaxes(factors, -1, -2) if matrices else factors**2
+            published = [np.array(array, dtype, order="C") for array in (*model, precisions)]
+        if not all(np.isfinite(array).all() for array in published):  # float32 ends at 3e38: 2e19 squared
+            _ill_defined(dtype)
+        self.weights_, self.means_, self.covariances_, self.precisions_cholesky_, self.precisions_ = published
 
     def _n_parameters(self) -> int:
         """Those of the components that there are: `on_empty="drop"` may have left fewer than `n_components`."""
@@ -646,7 +646,12 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
 def _factors(covariances: NDArray, covariance_type: str, dtype: np.dtype) -> NDArray:
     with suppress(ValueError):
         return factors_of(covariances, covariance_type)
-    return _compute_precision_cholesky(np.zeros(1, dtype), "spherical")  # raises, in the installed version's words
+    _ill_defined(dtype)
+
+
+def _ill_defined(dtype: np.dtype) -> NoReturn:
+    """The installed scikit-learn's error of a covariance that is not positive definite."""
+    _compute_precision_cholesky(np.zeros(1, dtype), "spherical")
 
 
 def _factors_of_precisions(precisions: NDArray, covariance_type: str) -> NDArray:
@@ -766,4 +771,4 @@ def _assigned(
         second = second.sum(axis=0)
     elif covariance_type == "spherical":
         second = second.sum(axis=1)
-    return Statistics(covariance_type, source.dtype, means, n, first, second, 0.0, source.weight)
+    return Statistics(covariance_type, source.dtype, means, n, first, second, 0.0, source.weight, source.N)

@@ -14,7 +14,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, check_non_negative, validate_data
 
 from .. import check
 from ..mixture.multinomial import (
@@ -51,7 +51,7 @@ class MultinomialIteration(NamedTuple):
     change : float
         From the lower bound of the iteration before; inf in the first.
     weights, probabilities : array
-        The parameters after it, in float64. Not to be written to.
+        The parameters after it, in float64, read-only.
     """
 
     init: int
@@ -110,7 +110,11 @@ class _Rows:
             parts.append(X[here])
             weights.append(None if sample_weight is None else sample_weight[here])
             start += X.shape[0]
-        X = sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+        if sparse.issparse(parts[0]):
+            X = sparse.vstack(parts, format="csr")  # a copy, as its parts are
+            X.sum_duplicates()
+        else:
+            X = np.concatenate(parts)
         return X, None if weights[0] is None else np.concatenate(weights)
 
 
@@ -318,7 +322,8 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            As in `fit`; or blocks differ in dtype, or a pass gives another number of rows than the first one.
+            As in `fit`; or blocks differ in dtype, some are dense and some sparse, or a pass gives another number of
+            rows than the first one.
 
         Notes
         -----
@@ -567,10 +572,9 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
         first: bool = True,
         dtype: Any = (np.float64, np.float32),
     ) -> tuple[Any, NDArray[Any] | None]:
-        X = validate_data(
-            self, X, reset=first, accept_sparse="csr", dtype=dtype, order="C",
-            ensure_min_samples=least, ensure_non_negative=True,
-        )  # fmt: skip
+        X = validate_data(self, X, reset=first, accept_sparse="csr", dtype=dtype, order="C", ensure_min_samples=least)
+        if X.shape[0]:  # of no rows scikit-learn finds no smallest count
+            check_non_negative(X, f"X in {type(self).__name__}")
         return X, None if sample_weight is None else checked_weights(sample_weight, X)
 
     def _publish(

@@ -131,16 +131,24 @@ class Chunks(Source):
     def _blocks(self) -> Iterator[Block]:
         N = 0
         first = not self._known
-        for block in self.make_iterator():
+        made = self.make_iterator()
+        if not hasattr(made, "__iter__"):
+            kind = type(made).__name__
+            raise TypeError(f"make_iterator: expected a callable that returns an iterator, got one that returns {kind}")
+        for block in made:
             if isinstance(block, tuple) and len(block) != 2:
                 raise ValueError(f"make_iterator: expected blocks X or (X, sample_weight), got {len(block)} items")
             X, sample_weight = block if isinstance(block, tuple) else (block, None)
             X, sample_weight = self.validate(X, sample_weight, first=first)
             if first:
                 self.D, self.dtype, self.weighted = X.shape[1], X.dtype, sample_weight is not None
-                first = False
+                self._layout, first = _layout(X), False
             if X.dtype != self.dtype:
                 raise ValueError(f"make_iterator: expected blocks of {self.dtype} as the first one, got {X.dtype}")
+            if _layout(X) != self._layout:
+                raise ValueError(
+                    f"make_iterator: expected {self._layout} blocks as the first one, got a {_layout(X)} one"
+                )
             if self.weighted != (sample_weight is not None):
                 raise ValueError("make_iterator: expected sample_weight with each block or with none")
             N += X.shape[0]
@@ -175,6 +183,10 @@ def in_tiles(blocks: Iterable[Block]) -> Iterator[Block]:
         bytes_ = sum(_bytes(X) for X, _ in held)
     if rows:
         yield _joined(held)
+
+
+def _layout(X: Any) -> str:
+    return "sparse" if sparse.issparse(X) else "dense"
 
 
 def _bytes(X: Any) -> int:
