@@ -463,8 +463,7 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         if not self._start_is_given():
             found = self._start_statistics(source, random_state, scatter)
             parameters = updated(found, self.reg_covar)
-            tiny = 10 * float(np.finfo(found.dtype).eps) * min(1.0, found.weight / found.rows)
-            shares = (found.n + tiny) / found.weight  # rows that no component has leave their sum below 1
+            shares = (found.n + found.addend) / found.weight  # rows that no component has leave their sum below 1
             if weights is None and means is None and precisions is None:
                 return self._maximised((shares, *parameters[1:]), source.dtype, 0.0)[0]
             weights = shares if weights is None else weights

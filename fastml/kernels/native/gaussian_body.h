@@ -48,7 +48,7 @@ static inline intptr_t fm_part(intptr_t n, intptr_t parts, intptr_t i) { return 
 
 typedef struct FN(mix) {
     fm_mixture *p;
-    intptr_t N, D, K, dims, vectors; /* dims: numbers of z; vectors: of a row's features */
+    intptr_t D, K, dims, vectors; /* dims: numbers of z; vectors: of a row's features */
     /* packed, all workers' */
     REAL *means;     /* (K, vectors * L), 0 beyond D; of "tied" behind them those of whitened rows */
     REAL *factors;   /* full, tied: triangles as `triangle` reads them; diag: (K, D) pairs of mean and 1/σ */
@@ -97,7 +97,7 @@ static intptr_t FN(second_size)(const FN(mix) * f) {
 static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(mix) * f) {
     const intptr_t D = p->D, K = p->K;
     fm_arena packed = {p->packed, 0}, arena = {p->scratch, 0};
-    *f = (FN(mix)){.p = p, .N = p->N, .D = D, .K = K, .dims = D + 1, .vectors = (D + L - 1) / L};
+    *f = (FN(mix)){.p = p, .D = D, .K = K, .dims = D + 1, .vectors = (D + L - 1) / L};
     if (!FN(by_features)(f)) f->vectors = D / L + 1; /* one number more, the mean of the feature that is 1 */
     const int tied = p->type == FM_TIED;
     f->means = fm_take(&packed, (1 + tied) * K * f->vectors * L * sizeof(REAL));

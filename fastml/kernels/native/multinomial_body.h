@@ -17,7 +17,7 @@
 
 typedef struct FN(words) {
     fm_mixture *p;
-    intptr_t N, V, K, vectors;
+    intptr_t V, K, vectors;
     /* packed, all workers' */
     REAL *logs;      /* (V, vectors * L), 0 beyond K */
     REAL *constants; /* (vectors * L) */
@@ -36,7 +36,7 @@ typedef struct FN(words) {
 static size_t FN(layout)(fm_mixture *p, intptr_t worker, intptr_t workers, FN(words) * f) {
     const intptr_t V_ = p->D, K = p->K;
     fm_arena packed = {p->packed, 0}, arena = {p->scratch, 0};
-    *f = (FN(words)){.p = p, .N = p->N, .V = V_, .K = K, .vectors = (K + L - 1) / L};
+    *f = (FN(words)){.p = p, .V = V_, .K = K, .vectors = (K + L - 1) / L};
     const intptr_t width = f->vectors * L, statistics = p->n != 0;
     f->logs = fm_take(&packed, V_ * width * sizeof(REAL));
     f->constants = fm_take(&packed, width * sizeof(REAL));
