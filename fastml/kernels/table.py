@@ -4,6 +4,8 @@ Letters: T steps, B batch, I inputs, H hidden; N samples, D features, K componen
 "T B 4H"; "intp B", "bool" and "covariance_type" are the arguments that are not floating point, "factors" those whose
 shape is `FACTORS[covariance_type]`, and "float64 K" is float64 whatever the dtype of the others is. x may also be
 indices of one-hot inputs, "intp T B", and dx is None then; the counts of a multinomial mixture may also be `Rows`.
+Trees: D features, C channels of a node (the classes; or three sums), P nodes that may split (2^depth - 1), Q nodes
+(2P + 1), L leaves (P + 1), E trees, M columns of scores.
 """
 
 import re
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["FACTORS", "KERNELS", "TILE", "Kernel", "Rows", "Table", "shape_of"]
+__all__ = ["BINS", "CRITERIA", "FACTORS", "KERNELS", "TIE", "TILE", "Codes", "Kernel", "Rows", "Table", "shape_of"]
 
 Sizes = dict[str, int]
 
@@ -29,6 +31,30 @@ class Rows(NamedTuple):
     data: Any  # (number of counts,), of the kernel's dtype
     indices: Any  # intp
     indptr: Any  # (N+1,), intp
+
+
+CRITERIA = ("gini", "entropy", "error", "squared_error")
+"""What a split of a tree lowers; the last is for a target, the others for classes."""
+
+BINS = 256
+"""Codes of a feature: its values in order, in bins of about as many rows each, and one for missing values."""
+
+TIE = 1e-7
+"""Values that differ by no more than this, in their own dtype, are not split from each other; scikit-learn's."""
+
+
+class Codes(NamedTuple):
+    """N rows as the trees' kernels read them, a feature at a time. Positions p are in the order of the values.
+
+    Where there are classes, rows are in the order of their classes. Bins end where values may be split from each other.
+    """
+
+    values: Any  # (D, N), of X's dtype: rising, and NaN behind them
+    order: Any  # (D, N), int32: the row at each position; of equal values, the lower row first
+    rank: Any  # (D, N), int32: the position of each row
+    codes: Any  # (D, N), uint8: the bin of each row; that of NaN is the one behind the last
+    starts: Any  # (D, BINS+1), int32: bin b is positions starts[b] ≤ p < starts[b + 1], and NaN is behind them all
+    bins: Any  # (D,), intp: bins of values
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +128,10 @@ ORDER = {"lengths": "intp B", "reverse": "bool"}
 
 MIXTURE_SIZES = {"small": {"N": 20_000, "D": 4, "K": 8}, "large": {"N": 50_000, "D": 64, "K": 16}}
 WORDS = {"small": {"N": 5_000, "V": 100, "K": 8}, "large": {"N": 5_000, "V": 5_000, "K": 16}}
+TREES = {
+    "small": {"N": 20_000, "D": 20, "K": 3, "E": 50, "depth": 1},
+    "large": {"N": 100_000, "D": 20, "K": 5, "E": 50, "depth": 3},
+}
 GAUSSIANS = {"means": "K D", "factors": "factors", "constants": "K", "covariance_type": "covariance_type"}
 POSTERIOR = {"resp": "N K", "log_likelihood": "N", "labels": "intp N"}
 
@@ -224,6 +254,60 @@ KERNELS = Table(
             work=lambda n: 4.0 * n["N"] * n["K"] * n["V"],
             sizes=WORDS,
             source="Nigam, McCallum, Thrun and Mitchell, Machine Learning 39 (2000)",
+        ),
+        Kernel(
+            name="tree_encode",
+            family="tree",
+            inputs={"X": "N D", "rows": "intp N"},
+            outputs={
+                "values": "D N", "order": "int32 D N", "rank": "int32 D N", "codes": "uint8 D N",
+                "starts": "int32 D 257", "bins": "intp D",
+            },
+            tolerance={"float32": 0.0, "float64": 0.0},
+            work=lambda n: 1.0 * n["N"] * n["D"],
+            sizes=TREES,
+            source="Mehta, Agrawal and Rissanen, SLIQ, EDBT (1996), 3; Ke et al., LightGBM, NeurIPS (2017)",
+        ),
+        Kernel(
+            name="tree_grow",
+            family="tree",
+            inputs={
+                "codes": "codes", "classes": "intp K+1", "sample_weight": "float64 N", "target": "float64 N",
+                "rows": "int32 N", "criterion": "criterion",
+            },
+            outputs={
+                "feature": "intp P", "threshold": "float64 P", "missing_left": "bool P",
+                "value": "float64 Q C", "count": "intp Q", "leaf": "uint8 N", "incorrect": "bool N",
+            },
+            tolerance={"float32": 1e-12, "float64": 1e-12},
+            work=lambda n: 1.0 * n["N"] * n["D"],
+            sizes=TREES,
+            source="Breiman, Friedman, Olshen and Stone, Classification and Regression Trees (1984), 2.4 and 8.4",
+        ),
+        Kernel(
+            name="tree_apply",
+            family="tree",
+            inputs={
+                "X": "N D", "feature": "intp E P", "threshold": "float64 E P", "missing_left": "bool E P",
+            },
+            outputs={"leaf": "uint8 E N"},
+            tolerance={"float32": 0.0, "float64": 0.0},
+            work=lambda n: 1.0 * n["N"] * n["E"] * n["depth"],
+            sizes=TREES,
+            source="Breiman, Friedman, Olshen and Stone (1984), 2.4",
+        ),
+        Kernel(
+            name="tree_scores",
+            family="tree",
+            inputs={
+                "X": "N D", "feature": "intp E P", "threshold": "float64 E P", "missing_left": "bool E P",
+                "column": "intp E L", "leaf_value": "float64 E L M",
+            },
+            outputs={"scores": "float64 N M"},
+            tolerance={"float32": 1e-12, "float64": 1e-12},
+            work=lambda n: 1.0 * n["N"] * n["E"] * n["depth"],
+            sizes=TREES,
+            source="Zhu, Zou, Rosset and Hastie, Statistics and Its Interface 2 (2009), algorithm 2",
         ),
     )
 )  # fmt: skip
