@@ -1,0 +1,144 @@
+/* Rows through an ensemble of trees, a block of rows at a time: the features that the trees ask for are laid out one after the
+ * other, and each tree is asked for all rows of the block, before its sums move on.
+ *
+ * In float32 a threshold is rounded down, which changes no comparison with a float32.
+ */
+
+#undef PLENTY
+#define PLENTY 256 /* rows of a block */
+
+typedef struct FN(forest) {
+    intptr_t used, levels;
+    intptr_t *features; /* that some node asks for */
+    int32_t *place;     /* (E, P): of a node's feature among them */
+    REAL *threshold;
+    REAL *x;            /* (used, PLENTY) */
+    double *sums;       /* (M, PLENTY) */
+} FN(forest);
+
+static size_t FN(lay_out)(const fm_tree *p, intptr_t worker, intptr_t workers, FN(forest) * f) {
+    fm_arena shared = {p->scratch, 0};
+    const size_t nodes = (size_t)(p->E * p->P), D = (size_t)p->D;
+    f->features = fm_take(&shared, D * sizeof(intptr_t));
+    f->place = fm_take(&shared, nodes * sizeof(int32_t));
+    f->threshold = fm_take(&shared, nodes * sizeof(REAL));
+    for (intptr_t w = 0; w <= worker || (!p->scratch && w < workers); w++) {
+        f->x = fm_take(&shared, (D + 1) * PLENTY * sizeof(REAL));
+        f->sums = fm_take(&shared, (size_t)(p->M + 1) * PLENTY * sizeof(double));
+    }
+    return shared.used;
+}
+
+/* By one worker, before the others: which features, and thresholds. */
+static intptr_t FN(survey)(const fm_tree *p, const FN(forest) * f) {
+    intptr_t used = 0;
+    for (intptr_t d = 0; d < p->D; d++) f->features[d] = -1;
+    for (intptr_t i = 0; i < p->E * p->P; i++) {
+        const intptr_t d = p->feature[i];
+        if (d >= 0 && f->features[d] < 0) f->features[d] = used++;
+        REAL t = (REAL)p->threshold[i];
+#if FM_DTYPE == 32
+        if ((double)t > p->threshold[i]) t = nextafterf(t, -INFINITY);
+#endif
+        f->threshold[i] = t;
+        f->place[i] = d >= 0 ? (int32_t)f->features[d] : 0;
+    }
+    for (intptr_t d = 0; d < p->D; d++) /* from feature → place to the used features in order of their places */
+        if (f->features[d] >= 0) f->features[d] = -2 - f->features[d];
+    return used;
+}
+
+/* The leaf of each row in one tree. */
+NOINLINE static void FN(descend)(const fm_tree *p, const FN(forest) * f, intptr_t e, intptr_t rows, int32_t *node) {
+    const int32_t *place = f->place + e * p->P;
+    const REAL *threshold = f->threshold + e * p->P, *x = f->x;
+    const uint8_t *missing = p->missing_left + e * p->P;
+    for (intptr_t r = 0; r < rows; r++) node[r] = 0;
+    for (intptr_t level = 0; level < f->levels; level++)
+        for (intptr_t r = 0; r < rows; r++) {
+            int32_t i = node[r];
+            REAL v = x[place[i] * PLENTY + r];
+            int right = !(v <= threshold[i]) & !((v != v) & missing[i]);
+            node[r] = 2 * i + 1 + right;
+        }
+    for (intptr_t r = 0; r < rows; r++) node[r] -= (int32_t)p->P;
+}
+
+/* A stump's two values to one column, or to one each. */
+NOINLINE static void FN(add_stump)(const fm_tree *p, const FN(forest) * f, intptr_t e, intptr_t rows) {
+    const REAL t = f->threshold[e], *x = f->x + f->place[e] * PLENTY;
+    const intptr_t a = p->column[2 * e], b = p->column[2 * e + 1];
+    const double l = p->leaf_value[2 * e], r = p->leaf_value[2 * e + 1];
+    double *restrict to = f->sums + a * PLENTY, *restrict other = f->sums + b * PLENTY;
+    if (p->missing_left[e]) {
+        if (a == b)
+            for (intptr_t j = 0; j < rows; j++) to[j] += x[j] > t ? r : l;
+        else {
+            for (intptr_t j = 0; j < rows; j++) to[j] += x[j] > t ? 0 : l;
+            for (intptr_t j = 0; j < rows; j++) other[j] += x[j] > t ? r : 0;
+        }
+    } else if (a == b)
+        for (intptr_t j = 0; j < rows; j++) to[j] += x[j] <= t ? l : r;
+    else {
+        for (intptr_t j = 0; j < rows; j++) to[j] += x[j] <= t ? l : 0;
+        for (intptr_t j = 0; j < rows; j++) other[j] += x[j] <= t ? 0 : r;
+    }
+}
+
+static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
+    FN(forest) f;
+    size_t bytes = FN(lay_out)(p, worker, workers, &f);
+    if (!p->scratch) return bytes;
+    if (worker == 0) {
+        p->call.mode = fm_flush_denormals();
+        fm_restore(p->call.mode);
+        p->blocks = FN(survey)(p, &f);
+        p->next = 0;
+    }
+    if (workers > 1) fm_spread(&p->call);
+    fm_meet(&p->call, workers);
+    if (fm_stopped(&p->call)) return bytes;
+    f.used = p->blocks;
+    f.levels = 0;
+    while (((intptr_t)1 << f.levels) - 1 < p->P) f.levels++;
+    const intptr_t N = p->N, D = p->D, E = p->E, P = p->P, M = p->M, leaves = P + 1;
+    for (intptr_t start; (start = PLENTY * __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < N;) {
+        const intptr_t rows = N - start < PLENTY ? N - start : PLENTY;
+        const REAL *X = (const REAL *)p->X + start * D;
+        if (!f.used) memset(f.x, 0, PLENTY * sizeof(REAL)); /* no node splits */
+        for (intptr_t d = 0; d < D; d++) {
+            if (f.features[d] > -2) continue;
+            REAL *to = f.x + (-2 - f.features[d]) * PLENTY;
+            for (intptr_t r = 0; r < rows; r++) to[r] = X[r * D + d];
+        }
+        double *sums = f.sums;
+        for (intptr_t m = 0; m < M; m++)
+            for (intptr_t r = 0; r < rows; r++) sums[m * PLENTY + r] = p->scores[(start + r) * M + m];
+        for (intptr_t e = 0; e < E; e++) {
+            int32_t node[PLENTY];
+            if (M && P == 1 && p->column) {
+                FN(add_stump)(p, &f, e, rows);
+                continue;
+            }
+            FN(descend)(p, &f, e, rows, node);
+            if (!M)
+                for (intptr_t r = 0; r < rows; r++) p->leaf[e * N + start + r] = (uint8_t)node[r];
+            else if (p->column) {
+                const intptr_t *column = p->column + e * leaves;
+                const double *value = p->leaf_value + e * leaves;
+                for (intptr_t r = 0; r < rows; r++) sums[column[node[r]] * PLENTY + r] += value[node[r]];
+            } else
+                for (intptr_t m = 0; m < M; m++) {
+                    const double *value = p->leaf_value + e * leaves * M + m;
+                    for (intptr_t r = 0; r < rows; r++) sums[m * PLENTY + r] += value[node[r] * M];
+                }
+        }
+        for (intptr_t m = 0; m < M; m++)
+            for (intptr_t r = 0; r < rows; r++) p->scores[(start + r) * M + m] = sums[m * PLENTY + r];
+        if (fm_poll(&p->call, worker, 4.0 * (double)(rows * E * f.levels))) break;
+    }
+    return bytes;
+}
+
+static size_t FN(apply)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
+static size_t FN(scores)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
