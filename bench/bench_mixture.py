@@ -28,15 +28,11 @@ share: of what NumPy's n × n product (n = 2048) reached, in a process of its ow
 """
 
 import argparse
-import json
-import multiprocessing
-import os
-import signal
 import statistics
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
@@ -45,13 +41,15 @@ from time import perf_counter, sleep
 from types import ModuleType
 from typing import Any
 
+import contest
 import numpy as np
-from bench_peers import SETTLE, Failed, Gone, environment, pinned
+from bench_peers import SETTLE, Failed, pinned
+from contest import Process, Without
 from report import MIXTURE_MODES, MIXTURE_PEERS, mixtures, timed, why
 
 import fastml
 from fastml import backend, bench, mixture
-from fastml.cli import replaced, seconds, short, writable
+from fastml.cli import seconds, short, writable
 from fastml.mixture.gaussian import factors_of
 
 CASES = (
@@ -225,84 +223,11 @@ class Contender:
 
 
 def serve(pipe: Connection, name: str, threads: int) -> None:
-    """Answer requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which then ends them all
-    contender = Contender(name, threads)
-    while True:
-        try:
-            do, *arguments = pipe.recv()
-        except EOFError:
-            return
-        try:
-            reply = "done", getattr(contender, do)(*arguments)
-        except NotImplementedError as reason:
-            reply = "without", str(reason)
-        except Exception as error:
-            reply = "failed", f"{type(error).__name__}: {error}"
-        pipe.send(reply)
+    contest.serve(Contender, pipe, name, threads)
 
 
-# ------------------------------------------------------------------------------------------------------ processes
-
-
-class Without(Exception):
-    """A contender has nothing of the kind."""
-
-
-class Process:
-    """A contender's process; `ask` sends a request and waits for the reply."""
-
-    def __init__(self, name: str, threads: int, timeout: float) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.timeout, cpus = timeout, pinned(threads)
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, name, threads), daemon=True)
-        with surroundings(environment(name, threads, None)):
-            self.process.start()
-        if cpus:
-            os.sched_setaffinity(self.process.pid, cpus)  # long before it has imported a library that counts CPUs
-        theirs.close()
-
-    def ask(self, do: str, *arguments: Any) -> Any:
-        try:
-            self.pipe.send((do, *arguments))
-            if not self.pipe.poll(self.timeout):
-                self.close()
-                raise Gone(f"no reply to {do} within {self.timeout:g} s")
-            kind, reply = self.pipe.recv()
-        except (EOFError, OSError):
-            self.process.join(1)
-            raise Gone(f"exit status {self.process.exitcode}") from None
-        if kind != "done":
-            raise (Without if kind == "without" else Failed)(reply)
-        return reply
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.join()
-        self.pipe.close()
-
-
-@contextmanager
-def surroundings(variables: dict[str, str]) -> Iterator[None]:
-    """A block in which these are the environment, for the processes that it starts."""
-    before = dict(os.environ)
-    try:
-        os.environ.clear()
-        os.environ.update(variables)
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@contextmanager
-def started(name: str, arguments: argparse.Namespace) -> Iterator[Process]:
-    process = Process(name, arguments.threads, arguments.timeout)
-    try:
-        yield process
-    finally:
-        process.close()
+def started(name: str, arguments: argparse.Namespace) -> AbstractContextManager[Process]:
+    return contest.started(serve, name, arguments.threads, arguments.timeout)
 
 
 # ------------------------------------------------------------------------------------------------------ a run
@@ -343,7 +268,7 @@ def main(argv: list[str] | None = None) -> int:
     report: dict[str, Any] = {"command": command, "complete": False, "machine": machine, "missing": missing}
     report |= {key: getattr(arguments, key) for key in ("threads", "separated", "n")}
     report |= {"ours": ours, "mixtures": []}
-    introduce(names, machine, arguments)
+    contest.introduce(names, machine, lambda name: started(name, arguments))
     for N, D, K, covariance_type in arguments.case:
         for dtype in arguments.dtype:
             problem = {"sizes": {"N": N, "D": D, "K": K}, "type": covariance_type, "dtype": dtype}
@@ -351,10 +276,10 @@ def main(argv: list[str] | None = None) -> int:
             for row in contend(problem, names, arguments):
                 report["mixtures"].append(row)
                 print(f"{row['mode']} {N},{D},{K} {covariance_type} {dtype}: {said(row)}", file=sys.stderr, flush=True)
-                save(arguments.json, report)
+                contest.save(arguments.json, report)
     report["complete"] = True
-    save(arguments.json, report)
-    show(report)
+    contest.save(arguments.json, report)
+    contest.show(mixtures(report))
     found = (c for row in report["mixtures"] for c in row["contenders"].values())
     return 1 if any("wrong" in c or "gone" in c for c in found) else 0
 
@@ -370,19 +295,6 @@ def case(text: str) -> tuple[int, int, int, str]:
         message = f"expected N,D,K,TYPE such as 100000,16,16,full with TYPE of {types}, got {text!r}"
         raise argparse.ArgumentTypeError(message) from None
     return N, D, K, covariance_type
-
-
-def introduce(names: list[str], machine: dict[str, Any], arguments: argparse.Namespace) -> None:
-    """What the contenders say of themselves: their environment is not this process's."""
-    for name in names:
-        with started(name, arguments) as process:
-            try:
-                reply = process.ask("hello")
-            except Failed as reason:
-                print(f"{name}: {reason}", file=sys.stderr)
-                continue
-        machine["versions"] = machine["versions"] | reply["versions"]
-        machine |= {key: reply[key] for key in ("blas", "environment")}
 
 
 def contend(problem: dict[str, Any], names: list[str], arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -427,21 +339,6 @@ def judged(process: Process, problem: dict[str, Any], mode: str, truth: Arrays) 
 def said(row: dict[str, Any]) -> str:
     medians = timed(row)
     return ", ".join(f"{n} {seconds(medians[n]) if n in medians else why(row, n)}" for n in row["contenders"])
-
-
-def save(path: Path | None, report: dict[str, Any]) -> None:
-    if path:
-        with replaced(path) as new:
-            new.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def show(report: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    console = Console(highlight=False)
-    console.width = max(console.width, 160)
-    console.print(Markdown(mixtures(report)))
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def test_a_contenders_environment_holds_nothing_back(script, monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "0")
     before = dict(os.environ)
-    process = script.Process("reference", 1, 60)
+    process = script.Process(script.serve, "reference", 1, 60)
     try:
         assert dict(os.environ) == before
         assert process.ask("hello")["environment"] == {"NUMBA_DISABLE_JIT": "0"}

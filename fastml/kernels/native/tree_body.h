@@ -213,7 +213,7 @@ INLINE intptr_t FN(valued)(const FN(grove) * g, intptr_t d) { /* rows that have 
 INLINE intptr_t FN(class_of)(const FN(grove) * g, intptr_t row) {
     const intptr_t *starts = g->p->classes;
     intptr_t low = 0, high = g->p->K;
-    if (high <= AT_ONCE) {
+    if (high <= 8) {
         for (intptr_t k = 1; k < high; k++) low += row >= starts[k];
         return low;
     }
@@ -225,44 +225,48 @@ INLINE intptr_t FN(class_of)(const FN(grove) * g, intptr_t row) {
     return low;
 }
 
-/* Passes rows at ranks [from, to), or those in `ranks`, from right to left, and keeps the best split between two of them that
- * are apart. `here` is the node whose rows count, or -1 for all. */
-INLINE void FN(walk_body)(const int squares, const FN(grove) * g, intptr_t d, const uint32_t *ranks, intptr_t from,
-                          intptr_t to, intptr_t here, FN(walker) * w, int left, fm_split *best) {
+INLINE FN(walker) FN(walker_at)(const int criterion, const FN(grove) * g, const double *start, const double *T) {
+    double *own = g->walker;
+    const intptr_t C = g->C;
+    FN(walker) w = {C, 0, own, own + C, own + 2 * C, own + 3 * C, 0, 0, 0, 0, 0};
+    FN(start)(criterion, &w, start, T);
+    return w;
+}
+
+/* Passes rows at positions [from, to), or those in `ranks`, from right to left, and keeps the best split between two of them
+ * that are apart. `here` is the node whose rows count, or -1 for all. */
+INLINE void FN(walk_body)(const int criterion, const FN(grove) * g, intptr_t d, const uint32_t *ranks, intptr_t from,
+                          intptr_t to, intptr_t here, const double *start, const double *T, int left, fm_split *best) {
     const int32_t *order = g->p->order + d * g->N;
     const double *weight = g->p->weight, scale = g->p->scale;
+    FN(walker) w = FN(walker_at)(criterion, g, start, T);
     intptr_t before = -1;
     for (intptr_t j = from; j < to; j++) {
         const intptr_t p = ranks ? ranks[j] : j, row = order[p];
         if (here >= 0 && g->node[row] != here) continue;
         if (before >= 0 && FN(apart)(g, d, before, p)) {
-            fm_split found = {FN(worth)(w), d, p, before, left};
+            fm_split found = {FN(worth)(criterion, &w, best->score), d, p, before, left};
             if (found.score >= best->score && FN(better)(&found, best)) *best = found;
         }
-        if (squares) {
+        if (criterion == FM_SQUARED_ERROR) {
             for (int c = 0; c < 3; c++) {
                 double x = g->target[row][c] * scale;
-                w->left[c] += x;
-                w->right[c] -= x;
+                w.left[c] += x;
+                w.right[c] -= x;
             }
-        } else FN(pass_row)(w, FN(class_of)(g, row), weight[row] * scale);
+        } else FN(pass_row)(criterion, &w, FN(class_of)(g, row), weight[row] * scale);
         before = p;
     }
 }
 
-INLINE FN(walker) FN(walker_at)(const FN(grove) * g, const double *start, const double *T) {
-    double *own = g->walker;
-    const intptr_t C = g->C;
-    FN(walker) w = {g->p->criterion, C, 0, own, own + C, own + 2 * C, own + 3 * C, 0, 0, 0, 0};
-    FN(start)(&w, start, T);
-    return w;
-}
-
 static void FN(walk)(const FN(grove) * g, intptr_t d, const uint32_t *ranks, intptr_t from, intptr_t to, intptr_t here,
                      const double *start, const double *T, int left, fm_split *best) {
-    FN(walker) w = FN(walker_at)(g, start, T);
-    if (g->squares) FN(walk_body)(1, g, d, ranks, from, to, here, &w, left, best);
-    else FN(walk_body)(0, g, d, ranks, from, to, here, &w, left, best);
+    switch (g->p->criterion) {
+    case FM_GINI: FN(walk_body)(FM_GINI, g, d, ranks, from, to, here, start, T, left, best); break;
+    case FM_ENTROPY: FN(walk_body)(FM_ENTROPY, g, d, ranks, from, to, here, start, T, left, best); break;
+    case FM_ERROR: FN(walk_body)(FM_ERROR, g, d, ranks, from, to, here, start, T, left, best); break;
+    default: FN(walk_body)(FM_SQUARED_ERROR, g, d, ranks, from, to, here, start, T, left, best);
+    }
 }
 
 /* Numbers below `most`, sorted in place; `spare` is as long. */
@@ -320,8 +324,13 @@ static void FN(walk_all)(const FN(grove) * g, const fm_node *node, const int32_t
     for (intptr_t k = 0; k < g->C; k++) T[k] += missing[k];
     for (int left = 0; left <= lacking; left++) FN(walk)(g, d, ranks, 0, n, -1, left ? missing : nothing, T, left, best);
     if (lacking) { /* all that have a value against all that have none */
-        FN(walker) w = FN(walker_at)(g, missing, T);
-        fm_split found = {FN(worth)(&w), d, all, ranks ? (intptr_t)ranks[n - 1] : n - 1, 0};
+        const int criterion = p->criterion;
+        FN(walker) w = FN(walker_at)(criterion, g, missing, T);
+        for (intptr_t k = 0; k < g->C; k++) w.left[k] = T[k] - missing[k], w.right[k] = missing[k];
+        if (criterion == FM_ENTROPY)
+            for (intptr_t k = 0; k < g->C; k++) w.fl[k] = FN(xlogx)(w.left[k]), w.fr[k] = FN(xlogx)(w.right[k]);
+        FN(settle)(criterion, &w);
+        fm_split found = {FN(worth)(criterion, &w, best->score), d, all, ranks ? (intptr_t)ranks[n - 1] : n - 1, 0};
         if (FN(better)(&found, best)) *best = found;
     }
 }
@@ -353,13 +362,14 @@ static int FN(inside_bins)(const FN(grove) * g, const fm_node *node, const int32
     const intptr_t n = g->p->bins[d], C = g->C, count = node->end - node->start;
     const int32_t *starts = g->p->starts + d * (FM_BINS + 1);
     const double *cum = g->cum + d * C * WIDE, *T = g->totals + d * C;
-    double *extra = g->walker, *start = g->walker + 4 * C;
+    double *start = g->walker + 4 * C, *extra = start + C;
     double lacking = 0;
     for (intptr_t k = 0; k < (g->squares ? 1 : C); k++) lacking += T[k] - cum[k * WIDE + n];
     for (int left = 0; left < (lacking > 0 ? 2 : 1); left++) {
         for (intptr_t k = 0; k < C; k++) extra[k] = left ? T[k] - cum[k * WIDE + n] : 0;
         FN(borders) *o = g->borders;
         FN(at_borders)(g->p->criterion, C, n, cum, extra, T, o);
+        const int corners = C <= CORNERS && g->p->criterion <= FM_ENTROPY;
         uint8_t open[FM_BINS];
         intptr_t rows = 0;
         for (intptr_t b = 0; b < n; b++) {
@@ -372,7 +382,9 @@ static int FN(inside_bins)(const FN(grove) * g, const fm_node *node, const int32
             return fm_poll(&g->p->call, g->worker, 20.0 * (double)count);
         }
         for (intptr_t b = 0; b < n; b++) {
-            if (!open[b] || o->bound[b] < best->score - SLACK * (fabs(best->score) + 1e-3)) continue;
+            const double least = best->score - SLACK * (fabs(best->score) + 1e-3);
+            if (!open[b] || o->bound[b] < least) continue;
+            if (corners && FN(corners)(g->p->criterion, C, b, cum, extra, T) < least) continue;
             for (intptr_t k = 0; k < C; k++)
                 start[k] = cum[k * WIDE + b] + (left ? T[k] - cum[k * WIDE + n] : 0);
             FN(walk)(g, d, 0, starts[b], starts[b + 1], list ? node->i : -1, start, T, left, best);

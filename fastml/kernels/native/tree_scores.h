@@ -48,20 +48,36 @@ static intptr_t FN(survey)(const fm_tree *p, const FN(forest) * f) {
     return used;
 }
 
-/* The leaf of each row in one tree. */
-NOINLINE static void FN(descend)(const fm_tree *p, const FN(forest) * f, intptr_t e, intptr_t rows, int32_t *node) {
+/* The leaf of each row in one tree. Of few nodes all are asked, a vector of rows at a time, and the answer of the row's own node
+ * is taken: at depth 3, 50 trees and 100,000 rows X ms, against Y from node to node. */
+NOINLINE static void FN(descend)(const fm_tree *p, const FN(forest) * f, intptr_t e, intptr_t rows, uint8_t *leaf) {
     const int32_t *place = f->place + e * p->P;
-    const REAL *threshold = f->threshold + e * p->P, *x = f->x;
+    const REAL *threshold = f->threshold + e * p->P;
     const uint8_t *missing = p->missing_left + e * p->P;
-    for (intptr_t r = 0; r < rows; r++) node[r] = 0;
-    for (intptr_t level = 0; level < f->levels; level++)
+    if (f->levels > 4) {
         for (intptr_t r = 0; r < rows; r++) {
-            int32_t i = node[r];
-            REAL v = x[place[i] * PLENTY + r];
-            int right = !(v <= threshold[i]) & !((v != v) & missing[i]);
-            node[r] = 2 * i + 1 + right;
+            intptr_t i = 0;
+            for (intptr_t level = 0; level < f->levels; level++) {
+                REAL v = f->x[place[i] * PLENTY + r];
+                i = 2 * i + 1 + (!(v <= threshold[i]) & !((v != v) & missing[i]));
+            }
+            leaf[r] = (uint8_t)(i - p->P);
         }
-    for (intptr_t r = 0; r < rows; r++) node[r] -= (int32_t)p->P;
+        return;
+    }
+    memset(leaf, 0, PLENTY);
+    for (intptr_t level = 0, first = 0; level < f->levels; first += (intptr_t)1 << level++) {
+        uint8_t right[PLENTY] = {0};
+        for (intptr_t i = first; i < 2 * first + 1; i++) {
+            const REAL *x = f->x + place[i] * PLENTY, t = threshold[i];
+            const uint8_t own = (uint8_t)(i - first);
+            if (missing[i])
+                for (intptr_t r = 0; r < PLENTY; r++) right[r] |= (leaf[r] == own) & (x[r] > t);
+            else
+                for (intptr_t r = 0; r < PLENTY; r++) right[r] |= (leaf[r] == own) & !(x[r] <= t);
+        }
+        for (intptr_t r = 0; r < PLENTY; r++) leaf[r] = (uint8_t)(2 * leaf[r] + right[r]);
+    }
 }
 
 /* A stump's two values to one column, or to one each. */
@@ -105,7 +121,7 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
     for (intptr_t start; (start = PLENTY * __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < N;) {
         const intptr_t rows = N - start < PLENTY ? N - start : PLENTY;
         const REAL *X = (const REAL *)p->X + start * D;
-        if (!f.used) memset(f.x, 0, PLENTY * sizeof(REAL)); /* no node splits */
+        if (!f.used || rows < PLENTY) memset(f.x, 0, (size_t)(f.used + 1) * PLENTY * sizeof(REAL)); /* or no node splits */
         for (intptr_t d = 0; d < D; d++) {
             if (f.features[d] > -2) continue;
             REAL *to = f.x + (-2 - f.features[d]) * PLENTY;
@@ -115,14 +131,14 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
         for (intptr_t m = 0; m < M; m++)
             for (intptr_t r = 0; r < rows; r++) sums[m * PLENTY + r] = p->scores[(start + r) * M + m];
         for (intptr_t e = 0; e < E; e++) {
-            int32_t node[PLENTY];
+            uint8_t node[PLENTY];
             if (M && P == 1 && p->column) {
                 FN(add_stump)(p, &f, e, rows);
                 continue;
             }
             FN(descend)(p, &f, e, rows, node);
             if (!M)
-                for (intptr_t r = 0; r < rows; r++) p->leaf[e * N + start + r] = (uint8_t)node[r];
+                memcpy(p->leaf + e * N + start, node, (size_t)rows);
             else if (p->column) {
                 const intptr_t *column = p->column + e * leaves;
                 const double *value = p->leaf_value + e * leaves;

@@ -1,0 +1,233 @@
+"""AdaBoost: fastml against scikit-learn, whole fits, further rounds and predictions, the same estimators on both sides.
+
+    python bench/bench_boosting.py [--case 100000,20,5,1] [--threads 1] [--rounds 7] [--backend native]
+                                   [--against sklearn] [--json FILE] [--tiny]
+
+A case is N,D,K,DEPTH, with ",noise" behind it where the classes have nothing to do with the features; K = 0 is
+AdaBoostRegressor. Rows are K Gaussians of unit variance, their means N(0, 1/4) in each of the D coordinates.
+
+fit: of 50 rounds of stumps, or of 10 rounds of deeper trees, everything included: checks, coding, the attributes.
+round: what a further round costs, (fit of all rounds - fit of a fifth of them) / those between.
+predict: of all rows, by the whole ensemble.
+
+Every contender is a process of its own (contest.py), they take turns, and a ratio is scikit-learn's median over the
+turns divided by fastml's. Before anything is timed, the error of each round and the predictions are compared with
+scikit-learn's: who differs by more than `LIMIT` is reported and not timed. scikit-learn's trees have one thread,
+whatever --threads says.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from importlib.metadata import version
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from pathlib import Path
+from time import perf_counter, sleep
+from typing import Any
+
+import contest
+import numpy as np
+from bench_peers import SETTLE, Failed, pinned
+from contest import Process
+from report import BOOSTING_MODES, BOOSTING_PEERS, boosting
+
+import fastml
+from fastml import backend, bench
+from fastml.cli import seconds, writable
+
+CASES = (
+    (100_000, 20, 5, 1, False), (20_000, 20, 3, 1, False), (100_000, 20, 5, 1, True), (20_000, 20, 3, 1, True),
+    (100_000, 20, 5, 3, False), (20_000, 20, 3, 3, False), (20_000, 20, 0, 3, False),
+)  # fmt: skip
+TINY = ((600, 5, 3, 1, False), (600, 5, 2, 3, True), (600, 5, 0, 3, False))
+
+LIMIT = 1e-9  # of the errors of rounds, and of the share of rows that are predicted otherwise
+
+LEAST = 0.3  # seconds of a turn: of short calls the median of several
+
+Arrays = dict[str, np.ndarray]
+
+
+def n_rounds(depth: int) -> int:
+    return 50 if depth == 1 else 10
+
+
+def draw(problem: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """X and y; the same in every process."""
+    N, D, K, _ = problem["sizes"].values()
+    random = np.random.default_rng(0)
+    labels = random.integers(0, max(K, 2), N)
+    X = random.standard_normal((N, D)) + 0.5 * random.standard_normal((max(K, 2), D))[labels]
+    if K == 0:
+        return X, X[:, 0] + np.sin(3 * X[:, 1]) + 0.5 * random.standard_normal(N)
+    return X, random.integers(0, K, N) if problem["noise"] else labels
+
+
+# ------------------------------------------------------------------------------------------------------ contenders
+
+
+def estimator(name: str, problem: dict[str, Any], rounds: int) -> Any:
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    if name == "sklearn":
+        from sklearn import ensemble as library
+    else:
+        from fastml import sklearn as library
+    K, depth = problem["sizes"]["K"], problem["sizes"]["depth"]
+    tree = (DecisionTreeClassifier if K else DecisionTreeRegressor)(max_depth=depth)
+    kind = library.AdaBoostClassifier if K else library.AdaBoostRegressor
+    return kind(tree, n_estimators=rounds, random_state=0)
+
+
+def clock(call: Callable[[], Any]) -> float:
+    start = perf_counter()
+    call()
+    return perf_counter() - start
+
+
+class Contender:
+    """In its own process: what `Process.ask` asks for."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        fastml.set_num_threads(threads)
+        if name != "sklearn":
+            fastml.use(name)
+
+    def hello(self) -> dict[str, Any]:
+        machine = bench.machine()
+        return {
+            "versions": {"scikit-learn": version("scikit-learn")},
+            "blas": machine["blas"],
+            "environment": machine["environment"],
+        }
+
+    def prepare(self, problem: dict[str, Any]) -> Arrays:
+        """The errors of the rounds and the predictions, of a whole fit."""
+        self.problem, (self.X, self.y) = problem, draw(problem)
+        self.rounds = n_rounds(problem["sizes"]["depth"])
+        self.model = self.fit(self.rounds)
+        return {"errors": self.model.estimator_errors_, "predictions": self.model.predict(self.X)}
+
+    def fit(self, rounds: int) -> Any:
+        return estimator(self.name, self.problem, rounds).fit(self.X, self.y)
+
+    def turn(self) -> dict[str, float]:
+        """Seconds of each mode."""
+        few, samples, start = self.rounds // 5, [], perf_counter()
+        while not samples or perf_counter() - start < LEAST:
+            part, whole = (clock(lambda n=n: self.fit(n)) for n in (few, self.rounds))
+            predict = clock(lambda: self.model.predict(self.X))
+            samples.append((whole, (whole - part) / (self.rounds - few), predict))
+        return dict(zip(BOOSTING_MODES, map(statistics.median, zip(*samples, strict=True)), strict=True))
+
+
+def serve(pipe: Connection, name: str, threads: int) -> None:
+    contest.serve(Contender, pipe, name, threads)
+
+
+def started(name: str, arguments: argparse.Namespace) -> AbstractContextManager[Process]:
+    return contest.started(serve, name, arguments.threads, arguments.timeout)
+
+
+# ------------------------------------------------------------------------------------------------------ a run
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--case", nargs="+", type=case, metavar="N,D,K,DEPTH[,noise]", help="default: seven of them")
+    parser.add_argument("--backend", nargs="+", choices=backend.BACKENDS, help="default: native, or what there is")
+    parser.add_argument("--against", nargs="*", choices=BOOSTING_PEERS, default=list(BOOSTING_PEERS))
+    parser.add_argument("--threads", type=int, default=1, help="for everyone (default: 1)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of which the median is taken (default: 7)")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="for one reply (default: 600)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    parser.add_argument("--tiny", action="store_true", help="small cases instead: a test of this script")
+    arguments = parser.parse_args(argv)
+    if min(arguments.threads, arguments.rounds) < 1:
+        parser.error("--threads, --rounds: expected at least 1")
+    if not find_spec("sklearn"):
+        parser.error("scikit-learn is not installed: it is the judge, and the estimators' interface")
+    lacking = fastml.available()["tree_grow"]
+    for name in arguments.backend or ():
+        if lacking[name]:
+            parser.error(f"--backend: {name} has no tree_grow: {lacking[name]}")
+    ours = arguments.backend or [next(name for name in backend.BACKENDS if not lacking[name])]
+    if arguments.json:
+        writable("--json", arguments.json, parser.error)
+
+    machine = bench.machine() | {"cpus_pinned": pinned(arguments.threads), "threads": arguments.threads}
+    command = " ".join(["bench/bench_boosting.py", *(sys.argv[1:] if argv is None else argv)])
+    report: dict[str, Any] = {"command": command, "complete": False, "machine": machine, "missing": []}
+    report |= {"threads": arguments.threads, "ours": ours, "boosting": []}
+    names = list(dict.fromkeys([*ours, *arguments.against]))
+    contest.introduce(names, machine, lambda name: started(name, arguments))
+    for *sizes, noise in arguments.case or (TINY if arguments.tiny else CASES):
+        problem = {"sizes": dict(zip(("N", "D", "K", "depth"), sizes, strict=True)), "noise": noise}
+        row = contend(problem, names, arguments)
+        report["boosting"].append(row)
+        print(f"{','.join(map(str, sizes))}{' noise' * noise}: {said(row)}", file=sys.stderr, flush=True)
+        contest.save(arguments.json, report)
+    report["complete"] = True
+    contest.save(arguments.json, report)
+    contest.show(boosting(report))
+    found = (c for row in report["boosting"] for c in row["contenders"].values())
+    return 1 if any("wrong" in c or "gone" in c for c in found) else 0
+
+
+def case(text: str) -> tuple[int, int, int, int, bool]:
+    try:
+        *sizes, last = text.split(",")
+        noise = last == "noise"
+        N, D, K, depth = map(int, sizes if noise else [*sizes, last])
+        if min(N, D, depth) < 1 or K < 0 or K == 1:
+            raise ValueError
+    except ValueError:
+        message = f"expected N,D,K,DEPTH or N,D,K,DEPTH,noise, such as 100000,20,5,1, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+    return N, D, K, depth, noise
+
+
+def contend(problem: dict[str, Any], names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Judge and time one problem: by contender its times and errors, or why there are none."""
+    with ExitStack() as stack:
+        processes = {name: stack.enter_context(started(name, arguments)) for name in names}
+        judge = processes.get("sklearn") or stack.enter_context(started("sklearn", arguments))
+        truth = judge.ask("prepare", problem)
+        found = {name: judged(process, problem, truth) for name, process in processes.items()}
+        for _ in range(arguments.rounds):
+            for name, c in found.items():
+                if "times" in c and "gone" not in c:
+                    sleep(SETTLE)
+                    try:
+                        for mode, time in processes[name].ask("turn").items():
+                            c["times"][mode].append(time)
+                    except Failed as reason:
+                        c["gone"] = str(reason)
+    return {**problem, "contenders": found}
+
+
+def judged(process: Process, problem: dict[str, Any], truth: Arrays) -> dict[str, Any]:
+    try:
+        found = process.ask("prepare", problem)
+    except Failed as reason:
+        return {"gone": str(reason)}
+    errors = {"errors": float(np.abs(found["errors"] - truth["errors"]).max())}
+    errors["predictions"] = float(np.mean(~np.isclose(found["predictions"], truth["predictions"], rtol=1e-9)))
+    wrong = [f"{name} differ by {e:.1e}" for name, e in errors.items() if not e <= LIMIT]
+    return {"errors": errors} | ({"wrong": ", ".join(wrong)} if wrong else {"times": {m: [] for m in BOOSTING_MODES}})
+
+
+def said(row: dict[str, Any]) -> str:
+    parts: Iterator[str] = (
+        f"{name} " + (c.get("gone") or c.get("wrong") or " ".join(seconds(statistics.median(t)) for t in c["times"].values()))
+        for name, c in row["contenders"].items()
+    )  # fmt: skip
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
