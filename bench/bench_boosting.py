@@ -19,7 +19,7 @@ whatever --threads says.
 import argparse
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -222,11 +222,11 @@ def judged(process: Process, problem: dict[str, Any], truth: Arrays) -> dict[str
 
 
 def said(row: dict[str, Any]) -> str:
-    parts: Iterator[str] = (
-        f"{name} " + (c.get("gone") or c.get("wrong") or " ".join(seconds(statistics.median(t)) for t in c["times"].values()))
-        for name, c in row["contenders"].items()
-    )  # fmt: skip
-    return ", ".join(parts)
+    def one(c: dict[str, Any]) -> str:
+        reason = c.get("gone") or c.get("wrong")
+        return reason or " ".join(seconds(statistics.median(times)) for times in c["times"].values())
+
+    return ", ".join(f"{name} {one(c)}" for name, c in row["contenders"].items())
 
 
 if __name__ == "__main__":

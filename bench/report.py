@@ -315,10 +315,10 @@ def boosting(report: dict) -> str:
 
 
 BOOSTING_NOTE = (
-    "How many times as fast as scikit-learn's AdaBoost, which has one thread; below 1 is a loss. A process for each, the "
-    "same CPUs, medians in turn; in brackets the least and greatest ratio of one turn. A fit is of 50 rounds at depth 1, "
-    "of 10 at depth 3, coding included; noise: classes that have nothing to do with the features. error: the largest "
-    "difference of a round's error from scikit-learn's. Predictions are the same for all rows."
+    "How many times as fast as scikit-learn's AdaBoost, which has one thread; below 1 is a loss. A process for each, "
+    "the same CPUs, medians in turn; in brackets the least and greatest ratio of one turn. A fit is of 50 rounds at "
+    "depth 1, of 10 at depth 3, coding included; noise: classes that have nothing to do with the features. error: the "
+    "largest difference of a round's error from scikit-learn's. Predictions are the same for all rows."
 )
 
 
