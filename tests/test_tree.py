@@ -166,10 +166,8 @@ def test_reference_leaves_and_scores_against_the_oracle():
         for depth in (1, 2, 3):
             trees, leaf_value, column = ensemble(4, depth, 3, 5, columns=True, X=X)
             leaf = trees.apply(X)
-            want = [
-                [oracle.tree_leaf(x, *(part[e].tolist() for part in (trees.feature, trees.threshold, trees.missing_left)))
-                 for x in X.tolist()] for e in range(4)
-            ]  # fmt: skip
+            parts = (trees.feature.tolist(), trees.threshold.tolist(), trees.missing_left.tolist())
+            want = [[oracle.tree_leaf(x, *tree) for x in X.tolist()] for tree in zip(*parts, strict=True)]
             np.testing.assert_array_equal(leaf, want)
             scores = np.zeros((30, 5))
             for i in range(30):

@@ -291,10 +291,8 @@ def ensemble(E, depth, D, M, *, columns, X, seed=0):
     threshold[...] = X[rng.integers(len(X), size=(E, P)), np.maximum(feature, 0)]
     threshold[feature < 0], missing_left[feature < 0] = np.inf, True
     threshold[np.isnan(threshold)] = np.inf
-    trees = Trees(
-        feature.astype(np.intp), threshold, missing_left, np.zeros((E, 2 * P + 1, M)), np.zeros((E, 2 * P + 1), np.intp),
-        "gini", D,
-    )  # fmt: skip
+    value, count = np.zeros((E, 2 * P + 1, M)), np.zeros((E, 2 * P + 1), np.intp)
+    trees = Trees(feature.astype(np.intp), threshold, missing_left, value, count, "gini", D)
     if columns:
         return trees, rng.standard_normal((E, P + 1)), rng.integers(M, size=(E, P + 1)).astype(np.intp)
     return trees, rng.standard_normal((E, P + 1, M)), None
