@@ -158,3 +158,122 @@ def multinomial(X, sample_weight, weights, probabilities):
     n = [math.fsum(sample_weight[i] * r[i][k] for i in rows) for k in range(K)]
     counts = [[math.fsum(sample_weight[i] * r[i][k] * X[i][v] for i in rows) for v in range(V)] for k in range(K)]
     return l, r, log_likelihood, n, counts
+
+
+# --------------------------------------------------------------------------------------------------------------- trees
+
+
+def tree_order(column, tie):
+    """Rows in the order of their values, NaN last, and the places before which values may be split from each other."""
+    rows = sorted(
+        range(len(column)), key=lambda i: (math.isnan(column[i]), 0.0 if math.isnan(column[i]) else column[i])
+    )
+    values = [column[i] for i in rows if not math.isnan(column[i])]
+    return rows, [p for p in range(1, len(values)) if values[p] > values[p - 1] + tie]
+
+
+def tree_sums(rows, y, weight, K):
+    """Weights of the classes among rows; or Σw, Σwy, Σwy² where K is 0."""
+    if K:
+        return [math.fsum(weight[i] for i in rows if y[i] == k) for k in range(K)]
+    return [math.fsum(weight[i] * y[i] ** power for i in rows) for power in range(3)]
+
+
+def tree_criterion(rows, y, weight, K, criterion):
+    """The impurity of rows, times their weight."""
+    sums = tree_sums(rows, y, weight, K)
+    W = math.fsum(sums) if K else sums[0]
+    if not W:
+        return 0.0
+    if criterion == "gini":
+        return W - math.fsum(s * (s / W) for s in sums)
+    if criterion == "entropy":
+        return -math.fsum(s * math.log2(s / W) for s in sums if s)
+    if criterion == "error":
+        return W - max(sums)
+    mean = sums[1] / W
+    return math.fsum(weight[i] * (y[i] - mean) ** 2 for i in rows)
+
+
+def tree_splits(X, rows, y, weight, K, criterion, tie):
+    """Every split of rows: (criterion, feature, threshold, missing_left, rows that go left)."""
+    for d in range(len(X[0])):
+        column = [X[i][d] for i in rows]
+        order, places = tree_order(column, tie)
+        missing = [rows[p] for p in order if math.isnan(column[p])]
+        known = [rows[p] for p in order if not math.isnan(column[p])]
+        for left_missing in (False, True) if missing else (None,):
+            for p in [*places, len(known)] if left_missing is False and known else places:
+                left = known[:p] + (missing if left_missing else [])
+                right = known[p:] + (missing if left_missing is False else [])
+                threshold = math.inf
+                if p < len(known):
+                    below, above = X[known[p - 1]][d], X[known[p]][d]
+                    threshold = below / 2 + above / 2
+                    threshold = threshold if threshold < above else below
+                side = left_missing if missing else len(left) > len(right)
+                sides = (tree_criterion(part, y, weight, K, criterion) for part in (left, right))
+                yield math.fsum(sides), d, threshold, side, left
+
+
+def tree(X, y, weight, K, criterion, depth, used, tie, near, prefer):
+    """A complete tree in heap order: (feature, threshold, missing_left, value, count, leaf, incorrect).
+
+    K is 0 where y is a target. The rows in `used` of a weight above 0 grow it. Of the splits that are the best to
+    within `near` of the node's criterion before it, for rounding, the one in `prefer` (a split for each node) is taken,
+    otherwise the first.
+    """
+    P = 2**depth - 1
+    node = [0] * len(X)
+    found = [(-1, math.inf, True)] * P
+    value, count = [], []
+    for i in range(2 * P + 1):
+        here = [n for n in range(len(X)) if node[n] == i and n in used and weight[n] > 0]
+        value.append(tree_sums(here, y, weight, K))
+        count.append(len(here))
+        if i >= P:
+            continue
+        W = math.fsum(value[i]) if K else value[i][0]
+        whole = tree_criterion(here, y, weight, K, criterion)
+        if len(here) > 1 and whole > 2.0**-52 * W:
+            splits = list(tree_splits(X, here, y, weight, K, criterion, tie))
+            if splits:
+                least = min(split[0] for split in splits)
+                best = [split[1:4] for split in splits if split[0] <= least + near * (W if K else whole)]
+                found[i] = prefer[i] if prefer[i] in best else best[0]
+        feature, threshold, missing_left = found[i]
+        for n in range(len(X)):
+            if node[n] == i:
+                x = 0.0 if feature < 0 else X[n][feature]
+                node[n] = 2 * i + (1 if x <= threshold or (math.isnan(x) and missing_left) else 2)
+    incorrect = [value[i].index(max(value[i])) != k for i, k in zip(node, y, strict=True)] if K else None
+    return (*map(list, zip(*found, strict=True)), value, count, [i - P for i in node], incorrect)
+
+
+def tree_codes(column, tie, most):
+    """(values, order, rank, codes, starts) of one feature, its values in at most `most` bins; NaN has one more.
+
+    Where values may be split in more places than that, a bin ends at the first place that is at or behind each of the
+    equal shares of the rows.
+    """
+    order, ends = tree_order(column, tie)
+    n = sum(not math.isnan(x) for x in column)
+    if len(ends) >= most:
+        shares = [j * n // most for j in range(1, most)]
+        ends = sorted({next((end for end in ends if end >= share), ends[-1]) for share in shares})
+    starts = [0, *ends, n] if n else [0]
+    bins = len(starts) - 1
+    of_place = [next((b for b in range(bins) if p < starts[b + 1]), bins) for p in range(len(column))]
+    rank = [0] * len(column)
+    codes = [0] * len(column)
+    for p, i in enumerate(order):
+        rank[i], codes[i] = p, of_place[p]
+    return [column[i] for i in order], order, rank, codes, starts
+
+
+def tree_leaf(x, feature, threshold, missing_left):
+    node = 0
+    while node < len(feature):
+        value = 0.0 if feature[node] < 0 else x[feature[node]]
+        node = 2 * node + (1 if value <= threshold[node] or (math.isnan(value) and missing_left[node]) else 2)
+    return node - len(feature)

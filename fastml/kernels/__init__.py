@@ -59,10 +59,10 @@ Trees, besides
 * A tree of a depth is complete, in heap order: the children of node i are 2i + 1 and 2i + 2. A node that does not split
   has feature -1, threshold inf and missing_left True, so that all its rows go left; the value and count of its left
   child, grandchild … are its own, those of its right ones 0. x goes left where x ≤ threshold, NaN where missing_left.
-* Rows in `rows` (rising; None for all) whose weight is above 0 grow the tree; `leaf` is of all rows. `classes` are where
-  the rows of each class begin, and N; or it is None and there is a `target`, incorrect None.
-* `value` is the weight of each class in a node; of a target y, Σw, Σwy and Σwy². `incorrect` are the rows whose class is
-  not the one of most weight in their leaf (the first of those).
+* Rows in `rows` (rising; None for all) whose weight is above 0 grow the tree; `leaf` is of all rows. `classes` are
+  where the rows of each class begin, and N; or it is None and there is a `target`, incorrect None.
+* `value` is the weight of each class in a node; of a target y, Σw, Σwy and Σwy². `incorrect` are the rows whose class
+  is not the one of most weight in their leaf (the first of those).
 * The split of a node is the one of the lowest criterion, of equal ones that of the lowest feature and threshold; NaN go
   right rather than left where both are equal. Only rounding may tell the back ends' choices apart.
   The threshold is midway between two rows' values, or where that rounds to the greater one, the smaller.
