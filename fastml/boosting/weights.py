@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import check
 from ..backend import find
 from ..mixture.rows import check_sample_weight
-from .losses import exponents
+from .losses import check_scores, exponents
 
 __all__ = [
     "gentle_update",
@@ -130,7 +130,7 @@ def _measured(weights: Array, marks: Array) -> tuple[Array, _Masses]:
     if not (1 / limit <= found.right <= limit and 1 / limit <= found.wrong <= limit):
         missed = marks != 0
         right, wrong = (math.frexp(weights[rows].max(initial=0))[1] for rows in (~missed, missed))
-        weights = np.ldexp(weights, np.where(missed, -wrong, -right))
+        weights = np.ldexp(weights, np.where(missed, -wrong, -right).astype(np.intc))
         found = _Masses(*_sums(weights, marks)[:2], (right - wrong) * LN2, right * LN2)
     if not (found.right or found.wrong):
         raise ValueError("sample_weight: expected rows of a weight above 0, got none")
@@ -317,7 +317,7 @@ def samme_update_next(
     -----
     For classifiers that are known before they are weighed, such as a pool of stumps. With `error`, one pass, at little
     more than the time of scaling an array in place. The sum stays within 1e-12 of 1 (float32: 1e-6): where rounding has
-    taken it a tenth of that away, the weights are scaled once more.
+    taken it half of that away, the weights are scaled once more.
 
     References
     ----------
@@ -355,7 +355,7 @@ def samme_update_next(
         raise ValueError(
             f"error: expected that of sample_weight, of sum 1, got {error}, which gives a sum of {total:.6g}"
         )
-    if abs(total - 1) > ONE[a.dtype] / 10:
+    if abs(total - 1) > ONE[a.dtype] / 2:
         find("samme_update").function(new, marks, 1 / total, 1 / total, None, new, None, None, None)
     return new, alpha, masses.error, float(wrong[0]) / total
 
@@ -388,3 +388,460 @@ def _follow(a: SimpleNamespace, exponent: Array, source: str, out: Array) -> Arr
     out[...] = 0
     out[rows] = e / e.sum()
     return out
+
+
+def samme_r_update(
+    sample_weight: ArrayLike,
+    probabilities: ArrayLike,
+    y: ArrayLike,
+    learning_rate: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> Array:
+    """One round of SAMME.R, the real-valued rule: weights follow the classifier's probabilities.
+
+    .. math::
+
+        w_i ← \\frac{w_i}{Z} \\exp\\Bigl(
+        -η \\frac{K-1}{K} \\Bigl(\\ln p_{iy_i} - \\frac{1}{K-1} \\sum_{k ≠ y_i} \\ln p_{ik}\\Bigr)\\Bigr)
+
+    Parameters
+    ----------
+    sample_weight : array of shape (N,)
+        w: at least 0, and not all 0; of any sum.
+    probabilities : array of shape (N, K)
+        p, from 0 to 1: the classifier's, of K classes, at least 2. Those below the spacing of numbers at 1
+        (2.2e-16, float32: 1.2e-7) count as that.
+    y : array of shape (N,), integers
+        The classes, from 0 to K-1.
+    learning_rate : float
+        η, above 0.
+    out : array of shape (N,) or None
+        As in `samme_update`.
+
+    Returns
+    -------
+    array of shape (N,)
+        The new weights, of sum 1. Those of 0 stay 0.
+
+    Raises
+    ------
+    TypeError
+        An array is neither float32 nor float64, or two of them differ; y is not of integers. Lists are cast.
+    ValueError
+        A shape does not fit; weights are negative or not finite, or none is above 0; probabilities are below 0 or above
+        1; a class is not there; `learning_rate` or `out` does not fit.
+
+    Notes
+    -----
+    The rule of scikit-learn's AdaBoostClassifier(algorithm="SAMME.R") before 1.6. Exponents are shifted by their
+    largest. Bitwise the same for any number of threads.
+
+    References
+    ----------
+    Zhu et al. (2009), algorithm 4.
+
+    Examples
+    --------
+    >>> from fastml import boosting
+    >>> boosting.samme_r_update([0.5, 0.5], [[0.8, 0.2], [0.8, 0.2]], [0, 1]).round(6).tolist()
+    [0.2, 0.8]
+    """
+    a = _weights(sample_weight, probabilities=probabilities)
+    check_scores("probabilities", a.probabilities, a.sizes)
+    K = a.probabilities.shape[1]
+    y = check.labels_of(y, a.N, K, "probabilities")
+    rate = check.positive("learning_rate", learning_rate) * (K - 1) / K
+    new = _new(out, sample_weight, a, probabilities=probabilities, y=y)
+    if not (a.probabilities.min(initial=0) >= 0 and a.probabilities.max(initial=0) <= 1 + ONE[a.dtype]):
+        p = a.probabilities.ravel()
+        wrong = p[~((p >= 0) & (p <= 1 + ONE[a.dtype]))][0]
+        raise ValueError(f"probabilities: expected numbers from 0 to 1, got {wrong}")
+    exponent = exponents(np.log(np.maximum(a.probabilities, np.finfo(a.dtype).eps)), y)
+    with np.errstate(over="ignore"):
+        exponent *= a.dtype.type(rate)
+    return _follow(a, exponent, "probabilities", new)
+
+
+def gentle_update(sample_weight: ArrayLike, scores: ArrayLike, y: ArrayLike, *, out: Array | None = None) -> Array:
+    """One round of Gentle AdaBoost: weights follow a regression function f of the classes' code.
+
+    .. math:: w_i ← w_i \\exp(-y_i f(x_i)) \\,/\\, Z
+
+    Parameters
+    ----------
+    sample_weight : array of shape (N,)
+        w: at least 0, and not all 0; of any sum.
+    scores : array of shape (N,) or (N, K)
+        f(x): a number for two classes; or one for each of K classes, at least 2, and then y f is the product with the
+        code of y, 1 for the class and -1/(K-1) for the others.
+    y : array of shape (N,), integers
+        -1 and 1 for scores (N,); else the classes, from 0 to K-1.
+    out : array of shape (N,) or None
+        As in `samme_update`.
+
+    Returns
+    -------
+    array of shape (N,)
+        The new weights, of sum 1. Those of 0 stay 0. Infinite scores have their limit.
+
+    Raises
+    ------
+    TypeError
+        An array is neither float32 nor float64, or two of them differ; y is not of integers. Lists are cast.
+    ValueError
+        A shape does not fit; weights are negative or not finite, or none is above 0; a score is NaN, or y no class;
+        `out` does not fit.
+
+    References
+    ----------
+    Friedman, Hastie and Tibshirani, Additive logistic regression, Annals of Statistics 28 (2000), algorithm 4.
+
+    Examples
+    --------
+    >>> import math
+    >>> from fastml import boosting
+    >>> boosting.gentle_update([0.5, 0.5], [0.0, math.log(3)], [1, -1]).round(6).tolist()
+    [0.25, 0.75]
+    """
+    a = _weights(sample_weight, scores=scores)
+    if a.scores.ndim == 2:
+        check_scores("scores", a.scores, a.sizes)
+        y = check.labels_of(y, a.N, a.scores.shape[1], "scores")
+        new = _new(out, sample_weight, a, scores=scores, y=y)
+        return _follow(a, exponents(a.scores, y), "scores", new)
+    check.shape("scores", a.scores, "N", a.sizes)
+    y = check.integers("y", y)
+    if y.shape != (a.N,):
+        raise ValueError(f"y: expected shape (N,) with N = {a.N} (from sample_weight), got {y.shape}")
+    if not np.isin(y, (-1, 1)).all():
+        raise ValueError(f"y: expected -1 or 1 beside scores (N,), got {y[~np.isin(y, (-1, 1))][0]}")
+    new = _new(out, sample_weight, a, scores=scores, y=y)
+    return _follow(a, np.where(y > 0, -a.scores, a.scores), "scores", new)
+
+
+def logit_update(scores: ArrayLike, y: ArrayLike, *, z_max: float = 4.0) -> tuple[Array, Array]:
+    """One round of LogitBoost: what the next regressions are fitted to, and with which weights.
+
+    .. math::
+
+        p_{ik} = \\frac{\\exp F_{ik}}{\\sum_j \\exp F_{ij}}, \\quad w_{ik} = p_{ik} (1 - p_{ik}), \\quad
+        z_{ik} = \\frac{[y_i = k] - p_{ik}}{w_{ik}}
+
+    Parameters
+    ----------
+    scores : array of shape (N, K)
+        F, of K classes, at least 2. N may be 0.
+    y : array of shape (N,), integers
+        The classes, from 0 to K-1.
+    z_max : float
+        Responses are cut off at ±z_max, above 0: from 2 to 4 by the paper.
+
+    Returns
+    -------
+    z : array of shape (N, K)
+        The working responses: 1/p for the row's class, -1/(1-p) for the others.
+    w : array of shape (N, K)
+        The weights, twice the spacing of numbers at 1 or more (4.4e-16, float32: 2.4e-7).
+
+    Raises
+    ------
+    TypeError
+        `scores` are neither float32 nor float64, or y is not of integers. Lists are cast.
+    ValueError
+        A shape does not fit, K is below 2, a class is not there, a score is NaN or infinite, or `z_max` is no positive
+        number.
+
+    Notes
+    -----
+    1 - p of the likeliest class is the sum of the others, not a difference. Scores are shifted by their row's largest.
+
+    References
+    ----------
+    Friedman, Hastie and Tibshirani (2000), algorithms 3 and 6.
+
+    Examples
+    --------
+    >>> from fastml import boosting
+    >>> z, w = boosting.logit_update([[0.0, 0.0], [9.0, 0.0]], [0, 1])
+    >>> z.round(4).tolist(), w.round(4).tolist()
+    ([[2.0, -2.0], [-4.0, 4.0]], [[0.25, 0.25], [0.0001, 0.0001]])
+    """
+    if scores is None:
+        raise TypeError("scores: expected an array, got None")
+    scores = check.arrays(scores=scores)["scores"]
+    check_scores("scores", scores, {})
+    y, z_max = check.labels_of(y, *scores.shape, "scores"), check.positive("z_max", z_max)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores: expected finite numbers, got {scores[~np.isfinite(scores)][0]}")
+    rows = np.arange(len(scores))
+    likeliest = scores.argmax(axis=1)
+    with np.errstate(over="ignore", under="ignore"):
+        p = np.exp(scores - scores[rows, likeliest, None])
+        p[rows, likeliest] = 0
+        rest = p.sum(axis=1)
+        p[rows, likeliest] = 1
+        total = 1 + rest[:, None]
+        q = total - p
+        q[rows, likeliest] = rest
+        p, q = p / total, q / total
+        z = -1 / np.maximum(q, 1 / z_max)
+        z[rows, y] = 1 / np.maximum(p[rows, y], 1 / z_max)
+        return z.astype(scores.dtype), np.maximum(p * q, 2 * np.finfo(scores.dtype).eps).astype(scores.dtype)
+
+
+LOSSES = {
+    "linear": lambda share: share,
+    "square": np.square,
+    "exponential": lambda share: -np.expm1(-share),
+}
+
+
+def r2_update(
+    sample_weight: ArrayLike,
+    error: ArrayLike,
+    loss: str = "linear",
+    learning_rate: float = 1.0,
+    *,
+    out: Array | None = None,
+) -> tuple[Array, float, float]:
+    """One round of AdaBoost.R2: weights follow a regressor's errors.
+
+    .. math::
+
+        L_i = ℓ\\Bigl(\\frac{|e_i|}{\\max_j |e_j|}\\Bigr), \\quad \\bar L = \\sum_i w_i L_i, \\quad
+        β = \\frac{\\bar L}{1 - \\bar L}, \\quad w_i ← w_i β^{η (1 - L_i)} \\,/\\, Z
+
+    Parameters
+    ----------
+    sample_weight : array of shape (N,)
+        w: at least 0, and not all 0; of any sum, which is made 1 first.
+    error : array of shape (N,)
+        e: what the regressor is off by, of either sign. Of rows of weight 0 it does not matter.
+    loss : {"linear", "square", "exponential"}
+        ℓ(t): t, t² or 1 - exp(-t).
+    learning_rate : float
+        η, above 0.
+    out : array of shape (N,) or None
+        As in `samme_update`.
+
+    Returns
+    -------
+    sample_weight : array of shape (N,)
+        The new weights, of sum 1; the old ones where all errors are 0. Those of 0 stay 0.
+    estimator_weight : float
+        η ln(1/β), the weight of the regressor in the median; inf where all errors are 0.
+    average_loss : float
+        Below 0.5.
+
+    Raises
+    ------
+    TypeError
+        An array is neither float32 nor float64, or two of them differ. Lists are cast.
+    ValueError
+        A shape does not fit; weights are negative or not finite, or none is above 0; errors are NaN or infinite; the
+        average loss is 0.5 or more; `loss` is none; `learning_rate` or `out` does not fit.
+
+    References
+    ----------
+    Drucker, Improving Regressors using Boosting Techniques, Proc. 14th International Conference on Machine Learning
+    (1997).
+
+    Examples
+    --------
+    >>> from fastml import boosting
+    >>> w, estimator_weight, average_loss = boosting.r2_update([1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 2.0])
+    >>> w.round(6).tolist(), round(estimator_weight, 6), average_loss
+    ([0.166667, 0.166667, 0.166667, 0.5], 1.098612, 0.25)
+    """
+    a = _weights(sample_weight, error=error)
+    check.shape("error", a.error, "N", a.sizes)
+    if loss not in LOSSES:
+        raise ValueError(f"loss: expected one of {', '.join(map(repr, LOSSES))}, got {loss!r}")
+    learning_rate = check.positive("learning_rate", learning_rate)
+    new = _new(out, sample_weight, a, error=error)
+    check_sample_weight(a.sample_weight)
+    if not a.sample_weight.max(initial=0) > 0:
+        raise ValueError("sample_weight: expected rows of a weight above 0, got none")
+    size = np.where(a.sample_weight > 0, np.abs(a.error), 0)
+    most = size.max()
+    if not most < np.inf:
+        raise ValueError(f"error: expected finite numbers, got {a.error[~(size < np.inf)][0]}")
+    share = LOSSES[loss](size / (most or 1)).astype(a.dtype, copy=False)
+    scaled = np.ldexp(a.sample_weight, -int(math.frexp(a.sample_weight.max())[1])).astype("float64")
+    average = float((scaled * share).sum() / scaled.sum())
+    if average >= 0.5:
+        raise ValueError(f"error: expected an average loss below 0.5, got {average:.6g}")
+    if average == 0:
+        if abs(float(a.sample_weight.sum(dtype="float64")) - 1) <= ONE[a.dtype]:
+            new[...] = a.sample_weight
+        else:
+            new[...] = scaled / scaled.sum()
+        return new, math.inf, 0.0
+    log_beta = math.log(average) - math.log1p(-average)
+    with np.errstate(over="ignore"):
+        exponent = (share - 1) * a.dtype.type(-learning_rate * log_beta)
+    return _follow(a, exponent, "error", new), -learning_rate * log_beta, average
+
+
+# --------------------------------------------------------------------------------------------- decisions by weights
+
+
+def trim(sample_weight: ArrayLike, keep: float = 0.95) -> Array:
+    """The fewest rows that have a share of the weight: those that the next round is fitted on.
+
+    Parameters
+    ----------
+    sample_weight : array of shape (N,)
+        At least 0, and not all 0; of any sum.
+    keep : float
+        The share, above 0 and up to 1. 1 keeps every row whose weight is above 0.
+
+    Returns
+    -------
+    array of integers
+        Their places, rising. Of rows of equal weight the first ones are kept.
+
+    Raises
+    ------
+    TypeError
+        Weights are neither float32 nor float64, or `keep` is no number. Lists are cast.
+    ValueError
+        Weights are negative or not finite, or none is above 0; `keep` is not above 0 and up to 1.
+
+    Notes
+    -----
+    Halves the rows in question at each step (quickselect), so that the cost is O(N), without a sort.
+
+    References
+    ----------
+    Friedman, Hastie and Tibshirani (2000), 9.
+
+    Examples
+    --------
+    >>> from fastml import boosting
+    >>> boosting.trim([0.05, 0.5, 0.05, 0.4], keep=0.9).tolist()
+    [1, 3]
+    """
+    a, keep = _weights(sample_weight), check.number("keep", keep, 0, 1)
+    if keep == 0:
+        raise ValueError("keep: expected a number above 0, got 0")
+    check_sample_weight(a.sample_weight)
+    weights = a.sample_weight
+    most = weights.max(initial=0)
+    if not most > 0:
+        raise ValueError("sample_weight: expected rows of a weight above 0, got none")
+    if keep == 1:
+        return np.flatnonzero(weights)
+    weights = np.ldexp(weights, -int(math.frexp(most)[1])).astype("float64")  # or the sum might overflow
+    some, wanted = weights, keep * weights.sum()
+    while True:
+        pivot = np.partition(some, len(some) // 2)[len(some) // 2]
+        above, equal = some[some > pivot], some[some == pivot]
+        mass = above.sum()
+        if mass >= wanted:
+            some = above
+        elif mass + pivot * len(equal) >= wanted or pivot <= some.min():
+            break
+        else:
+            some, wanted = some[some < pivot], wanted - mass - pivot * len(equal)
+    kept = weights > pivot
+    ties = min(len(equal), math.ceil((wanted - mass) / pivot)) if pivot else 0
+    kept[np.flatnonzero(weights == pivot)[:ties]] = True
+    return np.flatnonzero(kept)
+
+
+def weighted_quantile(values: ArrayLike, weights: ArrayLike, q: float) -> Array | float:
+    """The values at which the cumulated weight first reaches a share of the total, in each row.
+
+    Parameters
+    ----------
+    values : array of shape (N, M) or (M,)
+        Of each row, one for each of M weights. NaN counts as the largest.
+    weights : array of shape (M,)
+        At least 0, and not all 0.
+    q : float
+        The share, from 0 to 1.
+
+    Returns
+    -------
+    array of shape (N,), or float for values (M,)
+        One of the row's values, none interpolated; never one of weight 0.
+
+    Raises
+    ------
+    TypeError
+        An array is neither float32 nor float64, or two of them differ. Lists are cast.
+    ValueError
+        A shape does not fit, weights are negative or not finite, none is above 0, or q is no number from 0 to 1.
+
+    Notes
+    -----
+    With q = 0.5 this is how AdaBoost.R2 predicts, and `values` its regressors' predictions. Weights are cumulated in
+    float64. Memory: that of 4096 rows besides the answer.
+
+    References
+    ----------
+    Drucker (1997).
+
+    Examples
+    --------
+    >>> from fastml import boosting
+    >>> boosting.weighted_quantile([[3.0, 1.0, 2.0], [1.0, 2.0, 3.0]], [1.0, 1.0, 2.0], 0.5).tolist()
+    [2.0, 2.0]
+    """
+    for name, value in {"values": values, "weights": weights}.items():
+        if value is None:
+            raise TypeError(f"{name}: expected an array, got None")
+    a = SimpleNamespace(**check.arrays(values=values, weights=weights))
+    sizes: dict[str, tuple[int, str]] = {}
+    check.shape("values", a.values, "N M" if a.values.ndim == 2 else "M", sizes)
+    check.shape("weights", a.weights, "M", sizes)
+    q = check.number("q", q, 0, 1)
+    if not ((a.weights >= 0) & (a.weights < np.inf)).all():
+        raise ValueError("weights: expected finite numbers of at least 0")
+    counted = np.flatnonzero(a.weights)
+    if not len(counted):
+        raise ValueError("weights: expected a weight above 0, got none")
+    rows = np.atleast_2d(a.values)
+    weights = a.weights[counted].astype("float64")
+    weights /= weights.max()
+    found = np.empty(len(rows), rows.dtype)
+    for start in range(0, len(rows), BLOCK):
+        block = rows[start : start + BLOCK, counted]
+        order = np.argsort(block, axis=1, kind="stable")
+        reached = np.cumsum(weights[order], axis=1)
+        place = (reached >= q * reached[:, -1:]).argmax(axis=1)[:, None]
+        found[start : start + BLOCK] = np.take_along_axis(block, np.take_along_axis(order, place, 1), 1)[:, 0]
+    return found if a.values.ndim == 2 else float(found[0])
+
+
+def weighted_median(values: ArrayLike, weights: ArrayLike) -> Array | float:
+    """`weighted_quantile` at one half: the prediction of AdaBoost.R2.
+
+    Parameters
+    ----------
+    values, weights
+        As in `weighted_quantile`.
+
+    Returns
+    -------
+    array of shape (N,), or float for values (M,)
+        One of the row's values, at which the weight of the values up to it first reaches half of the total.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `weighted_quantile`.
+
+    References
+    ----------
+    Drucker (1997).
+
+    Examples
+    --------
+    >>> from fastml import boosting
+    >>> boosting.weighted_median([5.0, 1.0, 3.0], [1.0, 1.0, 1.0])
+    3.0
+    """
+    return weighted_quantile(values, weights, 0.5)

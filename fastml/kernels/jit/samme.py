@@ -1,8 +1,8 @@
 """Discrete boosting, a chunk of rows at a time; the steps are numbered as in the reference.
 
-    1  right = Σ w of the rows that were classified rightly,   wrong = Σ w of the others,   least = min(0, min w)
-    2  w ← w if_right, or w if_wrong
-    3  1 of the new weights under next_incorrect
+1  right = Σ w of the rows that were classified rightly,   wrong = Σ w of the others,   least = min(0, min w)
+2  w ← w if_right, or w if_wrong
+3  1 of the new weights under next_incorrect
 """
 
 import numpy as np

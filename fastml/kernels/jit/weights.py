@@ -11,7 +11,7 @@ SUMS = 4  # of a chunk, at most
 
 
 def chunks(N: int, work: float, piece: Callable[[int, int, np.ndarray], None]) -> np.ndarray:
-    """Call `piece(start, end, sums)` for each chunk of N rows, of `work` operations each; their sums, (chunks, SUMS)."""
+    """Call `piece(start, end, sums)` for each chunk of N rows, each of `work` operations; all sums, (chunks, SUMS)."""
     count = -(-N // CHUNK)
     sums = np.zeros((count, SUMS))
 

@@ -1,15 +1,14 @@
 /* Discrete boosting; the steps' numbers are reference/samme.py's.
  *
  * A byte for each row says which of two numbers it takes, and its expansion to a lane's mask is what limits: every rung
- * has its own. Sums are float64: of float32 weights, each half of a vector is widened.
+ * has its own.
  */
 
 #include "vec.h"
 
+#include "wide.h"
+
 #undef RIGHT
-#undef WIDE
-#undef HALVES
-#undef widened
 #undef only
 #undef choose
 #undef SETS
@@ -22,23 +21,17 @@
  * 1.4 at 2048, 1.27 at 5120, 1.32 at 8192. Two halves of a chunk at once: the error 1.4 in place of 1.1. */
 #define AHEAD 5120
 
-/* RIGHT: the lanes whose byte is 0; only(right, w): the weights of those lanes, the others 0; choose: of two numbers.
- * widened(v, h): half h of a vector, in float64. */
+/* RIGHT: the lanes whose byte is 0; only(right, w): the weights of those lanes, the others 0; choose: of two numbers. */
 #if FM_RUNG == FM_AVX512
 
-#define WIDE __m512d
 #if FM_DTYPE == 32
 #define RIGHT __mmask16
-#define HALVES 2
-#define widened(v, h) _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, h))
 #define choose(right, yes, no) _mm512_mask_blend_ps(right, no, yes)
 INLINE RIGHT FN(right)(const uint8_t *p) {
     return _mm_testn_epi8_mask(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(-1));
 }
 #else
 #define RIGHT __mmask8
-#define HALVES 1
-#define widened(v, h) (v)
 #define choose(right, yes, no) _mm512_mask_blend_pd(right, no, yes)
 INLINE RIGHT FN(right)(const uint8_t *p) {
     return (__mmask8)_mm_testn_epi8_mask(_mm_loadl_epi64((const __m128i *)p), _mm_set1_epi8(-1));
@@ -50,18 +43,13 @@ INLINE RIGHT FN(right)(const uint8_t *p) {
 #define RIGHT INT
 #define only(right, v) ((V)((INT)(v) & (right)))
 #if FM_RUNG == FM_AVX2
-#define WIDE __m256d
 #if FM_DTYPE == 32
-#define HALVES 2
-#define widened(v, h) _mm256_cvtps_pd(_mm256_extractf128_ps(v, h))
 #define choose(right, yes, no) _mm256_blendv_ps(no, yes, (__m256)(right))
 INLINE RIGHT FN(right)(const uint8_t *p) {
     __m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
     return (INT)_mm256_cmpeq_epi32(bytes, _mm256_setzero_si256());
 }
 #else
-#define HALVES 1
-#define widened(v, h) (v)
 #define choose(right, yes, no) _mm256_blendv_pd(no, yes, (__m256d)(right))
 INLINE RIGHT FN(right)(const uint8_t *p) {
     int32_t four;
@@ -73,14 +61,6 @@ INLINE RIGHT FN(right)(const uint8_t *p) {
 #else
 #define choose(right, yes, no) ((V)(((INT)(yes) & (right)) | ((INT)(no) & ~(right))))
 #if FM_RUNG == FM_BASELINE
-#define WIDE __m128d
-#if FM_DTYPE == 32
-#define HALVES 2
-#define widened(v, h) _mm_cvtps_pd(h ? _mm_movehl_ps(v, v) : v)
-#else
-#define HALVES 1
-#define widened(v, h) (v)
-#endif
 INLINE RIGHT FN(right)(const uint8_t *p) { /* each byte repeated over its lane */
     int32_t some = 0;
     memcpy(&some, p, L);
@@ -91,14 +71,6 @@ INLINE RIGHT FN(right)(const uint8_t *p) { /* each byte repeated over its lane *
     return (INT)_mm_cmpeq_epi8(bytes, _mm_setzero_si128());
 }
 #else
-#define WIDE float64x2_t
-#if FM_DTYPE == 32
-#define HALVES 2
-#define widened(v, h) vcvt_f64_f32(h ? vget_high_f32(v) : vget_low_f32(v))
-#else
-#define HALVES 1
-#define widened(v, h) (v)
-#endif
 INLINE RIGHT FN(right)(const uint8_t *p) {
     INT bytes;
     UNROLL for (int l = 0; l < L; l++) bytes[l] = p[l];
@@ -129,14 +101,10 @@ INLINE void FN(count)(FN(masses) * m, int set, V w, RIGHT right) {
 }
 
 INLINE void FN(add_up)(const FN(masses) * m, double *sums) {
-    WIDE right = (m->right[0] + m->right[1]) + (m->right[2] + m->right[3]);
-    WIDE wrong = (m->wrong[0] + m->wrong[1]) + (m->wrong[2] + m->wrong[3]);
     V least = vmin(vmin(m->least[0], m->least[1]), vmin(m->least[2], m->least[3]));
-    sums[0] = sums[1] = sums[2] = 0;
-    for (int l = 0; l < L / HALVES; l++) {
-        sums[0] += right[l];
-        sums[1] += wrong[l];
-    }
+    sums[0] = FN(sum_of)((m->right[0] + m->right[1]) + (m->right[2] + m->right[3]));
+    sums[1] = FN(sum_of)((m->wrong[0] + m->wrong[1]) + (m->wrong[2] + m->wrong[3]));
+    sums[2] = 0;
     for (int l = 0; l < L; l++)
         if ((double)least[l] < sums[2]) sums[2] = (double)least[l];
 }
