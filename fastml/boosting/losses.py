@@ -305,8 +305,8 @@ def custom_objective(n_classes: int) -> Callable[[Array, Any], tuple[Array, Arra
         a = _checked(scores.astype("float64"), labels.astype(np.intp), sample_weight)
         most, total = _sum(a)
         gradient, hessian = np.empty_like(a.scores), np.empty_like(a.scores)
-        shift = most + math.log(total / len(scores)) if total else 0.0
-        find("exponential_gradient").function(a.exponent, a.sample_weight, a.y, shift, gradient, hessian)
+        share = (1.0 if a.sample_weight is None else a.sample_weight) * np.full(len(scores), len(scores) / (total or 1))
+        find("exponential_gradient").function(a.exponent, share, a.y, most if total else 0.0, gradient, hessian)
         return gradient.astype(scores.dtype), hessian.astype(scores.dtype)
 
     return objective

@@ -40,6 +40,9 @@ multipliers are then numbers of the dtype, and ratios of sums of float64."""
 ONE = {np.dtype("float32"): 1e-6, np.dtype("float64"): 1e-12}
 """How far a sum of weights may be from 1 and count as 1."""
 
+ROUNDING = 1e-15
+"""Of an error: what is less than this below chance is chance."""
+
 MISTAKEN = 1e-4
 """How far rounding alone does not take the sum of new weights from 1."""
 
@@ -139,13 +142,13 @@ def _measured(weights: Array, marks: Array) -> tuple[Array, _Masses]:
 
 def _step(masses: _Masses, K: int, learning_rate: float) -> tuple[float, float, float]:
     """alpha, and the multipliers of right and wrong rows, whose new weights sum to a share of each kind."""
-    log_odds, prior = masses.log_odds, math.log(K - 1)
-    if log_odds + prior <= 0 or (not masses.log_ratio and masses.wrong >= (K - 1) * masses.right):
+    if masses.error >= 1 - 1 / K - ROUNDING:
         raise ValueError(
             f"incorrect: expected a weighted error below 1 - 1/K = {1 - 1 / K:.6g}, got {masses.error:.6g}: "
             "no better than chance"
         )
-    alpha = learning_rate * (log_odds + prior)
+    log_odds = masses.log_odds
+    alpha = learning_rate * (log_odds + math.log(K - 1))
     wrong, right = ((K - 1) / K, 1 / K) if learning_rate == 1 else _logistic(alpha - log_odds)
     return alpha, right / masses.right, wrong / masses.wrong
 
@@ -805,7 +808,7 @@ def weighted_quantile(values: ArrayLike, weights: ArrayLike, q: float) -> Array 
         raise ValueError("weights: expected a weight above 0, got none")
     rows = np.atleast_2d(a.values)
     weights = a.weights[counted].astype("float64")
-    weights /= weights.max()
+    weights = np.ldexp(weights, -int(math.frexp(weights.max())[1]))  # or the sum might overflow
     found = np.empty(len(rows), rows.dtype)
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK, counted]

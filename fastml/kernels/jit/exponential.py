@@ -27,11 +27,11 @@ def exponential_exponent(scores, y, exponent):
 def exponential_sum(exponent, sample_weight, most, total, weight, least):
     N, weights = len(exponent), _given(sample_weight, exponent.dtype)
     sums = chunks(N, EXP_WORK, lambda start, end, to: _sum(exponent, weights, start, end, to))
-    most[0] = sums[:, 0].max(initial=-math.inf)
-    total[0], weight[0], least[0] = 0, N if sample_weight is None else 0, 0
+    top = float(sums[:, 0].max(initial=-math.inf))
+    most[0], total[0], weight[0], least[0] = top, 0, N if sample_weight is None else 0, 0
     for m, t, w, l in sums.tolist():
         if t != 0:  # NaN, too
-            total[0] += t * math.exp(m - most[0]) if m != math.inf else t
+            total[0] += t * math.exp(m - top)
         weight[0] += w
         least[0] = min(least[0], l)
 

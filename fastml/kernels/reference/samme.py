@@ -8,6 +8,7 @@
 import numpy as np
 
 
+@np.errstate(over="ignore", invalid="ignore")  # sums of weights that are too large, or infinite
 def samme_error(sample_weight, incorrect, right, wrong, least):
     missed = incorrect != 0
     right[0] = sample_weight[~missed].sum(dtype="float64")  # 1
@@ -15,6 +16,7 @@ def samme_error(sample_weight, incorrect, right, wrong, least):
     least[0] = sample_weight.min(initial=0)
 
 
+@np.errstate(over="ignore", invalid="ignore", under="ignore")
 def samme_update(sample_weight, incorrect, if_right, if_wrong, next_incorrect, scaled, right, wrong, least):
     multipliers = np.array([if_right, if_wrong]).astype(scaled.dtype)
     np.multiply(sample_weight, multipliers[(incorrect != 0).view("uint8")], out=scaled)  # 2
