@@ -13,7 +13,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FOLDER = "fastml/kernels/native"
-FAMILIES = ("isa", "rnn", "gru", "lstm", "gaussian", "multinomial", "tree")
+FAMILIES = ("isa", "rnn", "gru", "lstm", "gaussian", "multinomial", "samme", "exponential", "tree")
 
 # -ffp-contract=off: every fused multiply-add in the kernels is written as one, so that all tile shapes of a rung
 #     round alike (the bitwise promises); the compiler must not fuse more in one shape than in another.
@@ -34,7 +34,7 @@ def extensions():
                 depends=sorted(glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.pxi")),
                 extra_compile_args=FLAGS,
             )
-            for family in FAMILIES
+            for family in (os.environ.get("FAM", "").split() or FAMILIES)
         ],
         build_dir="build",
         language_level=3,

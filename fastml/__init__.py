@@ -7,7 +7,7 @@
 (100, 4, 32)
 """
 
-from . import backend, mixture
+from . import backend, boosting, mixture
 from .backend import active, available, show, use
 from .gru import gru_backward, gru_forward, gru_pack
 from .layers import GRU, LSTM, RNN, LayerTape
@@ -36,6 +36,7 @@ __all__ = [
     "active",
     "available",
     "backend",
+    "boosting",
     "get_num_threads",
     "gru_backward",
     "gru_forward",

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 import fastml
 
-from . import backend, mixture
+from . import backend, boosting, mixture
 from .kernels.table import KERNELS, Kernel, Sizes, shape_of
 from .threads import blas_limit, get_num_threads, usable_cpus
 
@@ -266,6 +266,49 @@ def _answers_mixture(row: Kernel, result: Any) -> Arrays:
     if not isinstance(result, tuple):
         result = [np.atleast_1d(getattr(result, name)) for name in row.outputs]
     return dict(zip(row.outputs, result, strict=False))  # labels are not returned
+
+
+def _draw_samme(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    """Weights of sum 1, and the rows that a classifier, and the next one, misclassify: three in ten."""
+    weights = random.uniform(0.5, 1.5, sizes["N"])
+    marks = random.random((2, sizes["N"])) < 0.3
+    return {"sample_weight": weights / weights.sum(), "incorrect": marks[0], "next_incorrect": marks[1]}
+
+
+def _prepare_samme(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    """Of the update, the call that sums the next error too, and knows its own: one pass."""
+    weights, *marks = arrays["sample_weight"], *(arrays[name] != 0 for name in ("incorrect", "next_incorrect"))
+    if row.name == "samme_error":
+        return partial(boosting.samme_error, weights, marks[0])
+    error, out = boosting.samme_error(weights, marks[0]), np.empty_like(weights)
+    return partial(boosting.samme_update_next, weights, *marks, n_classes=5, error=error, out=out)
+
+
+def _answers_samme(row: Kernel, result: Any) -> Arrays:
+    """An error, of which the sums are not returned, or new weights and the next error."""
+    scaled, wrong = (None, result) if row.name == "samme_error" else (result[0], result[-1])
+    sums = {"right": np.array([1 - wrong]), "wrong": np.array([wrong])}
+    return sums if scaled is None else {"scaled": scaled, **sums}
+
+
+def _draw_exponential(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    N, K = sizes["N"], sizes["K"]
+    weights = random.uniform(0.5, 1.5, N)
+    return {
+        "scores": random.standard_normal((N, K)),
+        "sample_weight": weights / weights.sum(),
+        "y": random.integers(K, size=N),
+    }
+
+
+def _prepare_exponential(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    call = {
+        "exponential_exponent": boosting.log_exponential_loss,
+        "exponential_sum": boosting.exponential_loss,
+        "exponential_update": boosting.gentle_update,
+        "exponential_gradient": boosting.exponential_gradient,
+    }[row.name]
+    return partial(call, **{**arrays, "y": arrays["y"].astype(np.intp)})
 
 
 RECURRENT = Family(_draw_recurrent, _prepare_recurrent, _answers_recurrent)

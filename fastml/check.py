@@ -15,8 +15,12 @@ __all__ = [
     "indices_of",
     "integer",
     "integers",
+    "labels_of",
     "lengths_of",
+    "marks_of",
+    "number",
     "output",
+    "positive",
     "recurrent",
     "recurrent_upstream",
     "shape",
@@ -54,6 +58,31 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     if value < least or (most is not None and value > most):
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return value
+
+
+def _float(name: str, value: Any, expected: str) -> float:
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}") from None
+
+
+def positive(name: str, value: Any) -> float:
+    """A finite number above 0."""
+    found = _float(name, value, "a positive number")
+    if not 0 < found < float("inf"):
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    return found
+
+
+def number(name: str, value: Any, least: float, most: float) -> float:
+    """A number from `least` to `most`."""
+    found = _float(name, value, f"a number from {least} to {most}")
+    if not least <= found <= most:
+        raise ValueError(f"{name}: expected a number from {least} to {most}, got {value!r}")
+    return found
 
 
 def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> dict[str, np.ndarray | None]:
@@ -143,6 +172,33 @@ def lengths_of(lengths: Any, T: int, B: int) -> np.ndarray:
     for b in np.flatnonzero((found < 0) | (found > T))[:1]:
         raise ValueError(f"lengths: expected 0 ≤ length ≤ T = {T}, got {found[b]} at index {b}")
     return np.array(found, dtype=np.intp)  # a copy: kernels trust it, and the tape keeps it
+
+
+def labels_of(y: Any, N: int, K: int, source: str) -> np.ndarray:
+    """(N,) intp: classes 0 … K-1; N and K are those of `source`."""
+    found = integers("y", y)
+    if found.shape != (N,):
+        raise ValueError(f"y: expected shape (N,) with N = {N} (from {source}), got {found.shape}")
+    for n in np.flatnonzero((found < 0) | (found >= K))[:1]:
+        raise ValueError(f"y: expected 0 ≤ class < K = {K} (from {source}), got {found[n]} at index {n}")
+    return np.ascontiguousarray(found, dtype=np.intp)
+
+
+def marks_of(name: str, value: Any, N: int, source: str) -> np.ndarray:
+    """(N,) uint8, any but 0 for True, of booleans or integers; a view where the array allows it."""
+    if "numpy.ma" in sys.modules and np.ma.isMaskedArray(value):
+        raise TypeError(f"{name}: expected True or False for each row, got a masked array")
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name}: expected True or False for each row, got {value!r} ({error})") from None
+    if found.size == 0 and isinstance(value, (list, tuple)):
+        found = found.astype(bool)
+    if found.dtype.kind not in "biu":
+        raise TypeError(f"{name}: expected True or False for each row, got {found.dtype}")
+    if found.shape != (N,):
+        raise ValueError(f"{name}: expected shape (N,) with N = {N} (from {source}), got {found.shape}")
+    return np.ascontiguousarray(found if found.dtype.itemsize == 1 else found != 0).view(np.uint8)
 
 
 def indices_of(found: np.ndarray, I: int, lengths: np.ndarray, source: str = "w_ih") -> np.ndarray:

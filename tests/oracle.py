@@ -277,3 +277,37 @@ def tree_leaf(x, feature, threshold, missing_left):
         value = 0.0 if feature[node] < 0 else x[feature[node]]
         node = 2 * node + (1 if value <= threshold[node] or (math.isnan(value) and missing_left[node]) else 2)
     return node - len(feature)
+
+
+def masses(weights, incorrect):
+    """(the sum of the weights of right rows, of wrong rows, the least of 0 and the weights)."""
+    pairs = list(zip(weights, incorrect, strict=True))
+    return math.fsum(w for w, i in pairs if not i), math.fsum(w for w, i in pairs if i), min([0.0, *weights])
+
+
+def samme(weights, incorrect, K, learning_rate=1.0):
+    """(new weights of sum 1, alpha, error): every weight times an exponential, then divided by the sum of all."""
+    right, wrong, _ = masses(weights, incorrect)
+    error = wrong / (right + wrong)
+    alpha = learning_rate * (math.log((1 - error) / error) + math.log(K - 1))
+    new = [w * math.exp(alpha if i else 0) for w, i in zip(weights, incorrect, strict=True)]
+    return [w / math.fsum(new) for w in new], alpha, error
+
+
+def exponent(scores, y):
+    """Of one row: the mean of the other classes' scores less that of its own."""
+    others = [g for k, g in enumerate(scores) if k != y]
+    return math.fsum(others) / len(others) - scores[y]
+
+
+def exponential(scores, y, weights):
+    """(the largest exponent of a weight above 0, Σ w exp(E - that), gradient, diagonal of the Hessian) of the loss."""
+    E = [exponent(g, k) for g, k in zip(scores, y, strict=True)]
+    most = max((e for e, w in zip(E, weights, strict=True) if w), default=-math.inf)
+    total = math.fsum(w * math.exp(e - most) for e, w in zip(E, weights, strict=True) if w)
+    gradient, hessian = [], []
+    for g, k, e, w in zip(scores, y, E, weights, strict=True):
+        of_row, others = w * math.exp(e), len(g) - 1
+        gradient.append([-of_row if j == k else of_row / others for j in range(len(g))])
+        hessian.append([of_row if j == k else of_row / others**2 for j in range(len(g))])
+    return most, total, gradient, hessian

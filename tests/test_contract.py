@@ -9,17 +9,20 @@ from pathlib import Path
 import pytest
 
 import fastml
-from fastml import mixture
+from fastml import boosting, mixture
 from fastml.kernels.table import FACTORS, KERNELS
 
 PUBLIC = {
     f"{prefix}{name}": getattr(module, name)
-    for prefix, module in (("", fastml), ("mixture.", mixture))
+    for prefix, module in (("", fastml), ("mixture.", mixture), ("boosting.", boosting))
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 }
 ROWS = [row.name for row in KERNELS]
-LETTERS = {"rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV"}
+LETTERS = {
+    "rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV", "samme": "N",
+    "exponential": "NK",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kernel", ROWS)
@@ -45,8 +48,8 @@ def test_row(kernel):
     assert set(row.tolerance) == {"float32", "float64"}
     assert not row.inputs.keys() & row.outputs.keys()
     for shape in (*row.inputs.values(), *row.outputs.values()):
-        axes = shape.removeprefix("intp ").removeprefix("float64 ")
-        assert axes in ("bool", "covariance_type", "factors") or all(
+        axes = shape.removeprefix("intp ").removeprefix("uint8 ").removeprefix("float64 ")
+        assert axes in ("bool", "covariance_type", "factors", "float64") or all(
             axis == "T+1" or axis == "1" or axis[-1] in LETTERS[row.family] for axis in axes.split()
         )
     assert any("factors" in shape for shape in row.inputs.values()) == ("covariance_type" in row.inputs.values())
@@ -55,10 +58,11 @@ def test_row(kernel):
 
 
 def test_statistics_are_float64():
-    """Whatever the dtype of the rows that they are of."""
+    """Whatever the dtype of the rows that they are of; so are all sums of weights."""
     for row in KERNELS:
         wide = {name for name, shape in row.outputs.items() if shape.startswith("float64 ")}
-        assert wide == (set(row.outputs) if row.name.endswith("_statistics") else set())
+        sums = {name for name, shape in row.outputs.items() if shape in ("1", "float64 1")}
+        assert wide == (set(row.outputs) if row.name.endswith("_statistics") else sums)
 
 
 def test_factors_are_shaped_as_covariances():
@@ -85,7 +89,8 @@ def test_backward_mirrors_forward(kernel):
 def test_public_names():
     assert not {name for name in fastml.__all__ if not hasattr(fastml, name)}
     assert {row.name for row in KERNELS if row.family in ("rnn", "gru", "lstm")} <= set(fastml.__all__)
-    assert not {name for name in mixture.__all__ if not hasattr(mixture, name)}
+    for module in (mixture, boosting):
+        assert not {name for name in module.__all__ if not hasattr(module, name)}
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -105,7 +110,7 @@ def test_public_function_is_documented(name):
     parameters = inspect.signature(function).parameters
     if name in ROWS:
         assert {"Parameters", "Returns", "Raises", "Notes", "References", "Examples"} <= sections
-    if name.startswith("mixture."):
+    if name.startswith(("mixture.", "boosting.")):
         assert {"Parameters", "Returns", "Raises", "Examples"} <= sections
     if parameters:
         assert "Parameters" in sections

@@ -70,4 +70,18 @@ Trees, besides
 * The number of rows is below 2^31. A tree has at most 8 levels of splits.
 * `scores` come with a start that is added to. leaf_value is (E, L, 1), for one column each, or column is None.
 * `rows` of tree_encode are the rows of X in the order wanted.
+
+Boosting, besides
+-----------------
+* Sums are float64 whatever the dtype of the weights, and are written, not added to; `native` and `jit` sum `CHUNK` rows
+  at a time and add the chunks in their order, so that the bits are those of any number of workers.
+* `incorrect` is a byte for each row, any but 0 for a row that was misclassified. `right` and `wrong` are the sums of
+  the weights of both kinds; `least` is the smallest weight, or 0 where that is smaller: below 0 it tells of a negative
+  weight, as `right` and `wrong` tell of NaN and infinities, in the same pass.
+* `scaled` may be sample_weight itself. next_incorrect may be None, and then right, wrong and least are None; otherwise
+  they are those of the scaled weights, as rounded, and next_incorrect.
+* sample_weight of the exponential kernels may be None, for ones. A weight of 0 gives 0 whatever the exponent. `most` is
+  the largest exponent of a weight above 0 (-inf without any), total = Σ w exp(exponent - most), weight = Σ w. Either of
+  gradient and hessian may be None. Exponents of -inf give 0; NaN, and a `most` of inf, give a total of NaN.
+* N may be 0; K is at least 2.
 """

@@ -1,9 +1,10 @@
 """KERNELS: one row per kernel, plain data. Tests, benchmarks and `fastml.show()` are loops over it.
 
 Letters: T steps, B batch, I inputs, H hidden; N samples, D features, K components, V words. Shapes are written as in
-"T B 4H"; "intp B", "bool" and "covariance_type" are the arguments that are not floating point, "factors" those whose
-shape is `FACTORS[covariance_type]`, and "float64 K" is float64 whatever the dtype of the others is. x may also be
-indices of one-hot inputs, "intp T B", and dx is None then; the counts of a multinomial mixture may also be `Rows`.
+"T B 4H"; "intp B", "uint8 N", "bool" and "covariance_type" are the arguments that are not floating point, "factors"
+those whose shape is `FACTORS[covariance_type]`, and "float64 K" is float64 whatever the dtype of the others is;
+"float64" alone is a number. x may also be indices of one-hot inputs, "intp T B", and dx is None then; the counts of a
+multinomial mixture may also be `Rows`.
 Trees: D features, C channels of a node (the classes; or three sums), P nodes that may split (2^depth - 1), Q nodes
 (2P + 1), L leaves (P + 1), E trees, M columns of scores.
 """
@@ -13,13 +14,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-__all__ = ["BINS", "CRITERIA", "FACTORS", "KERNELS", "TIE", "TILE", "Codes", "Kernel", "Rows", "Table", "shape_of"]
+__all__ = [
+    "BINS", "CHUNK", "CRITERIA", "FACTORS", "KERNELS", "TIE", "TILE", "Codes", "Kernel", "Rows", "Table", "shape_of",
+]  # fmt: skip
 
 Sizes = dict[str, int]
 
 TILE = 2048
 """Rows that a mixture's statistics are summed over before they are added to the total, in the order of the rows: the
 unit of its bitwise promises."""
+
+CHUNK = 8192
+"""Rows whose weights are summed in a block before that is added to the total, in the order of the rows."""
 
 FACTORS = {"full": "K D D", "tied": "D D", "diag": "K D", "spherical": "K"}
 """Covariance type → the shape of covariances and of their factors."""
@@ -134,6 +140,20 @@ TREES = {
 }
 GAUSSIANS = {"means": "K D", "factors": "factors", "constants": "K", "covariance_type": "covariance_type"}
 POSTERIOR = {"resp": "N K", "log_likelihood": "N", "labels": "intp N"}
+
+MARKED = {"sample_weight": "N", "incorrect": "uint8 N"}
+MASSES = {"right": "float64 1", "wrong": "float64 1", "least": "float64 1"}
+SAMME = {
+    "tolerance": {"float32": 1e-6, "float64": 1e-13},
+    "sizes": {"small": {"N": 20_000}, "large": {"N": 2_000_000}},
+    "source": "Zhu, Zou, Rosset and Hastie, Multi-class AdaBoost, Statistics and Its Interface 2 (2009), algorithm 2",
+}
+EXPONENTS = {"exponent": "N", "sample_weight": "N"}
+EXPONENTIAL = {
+    "tolerance": {"float32": 2e-5, "float64": 1e-12},
+    "sizes": {"small": {"N": 20_000, "K": 3}, "large": {"N": 500_000, "K": 5}},
+    "source": "Zhu et al. (2009), 2.1; Friedman, Hastie and Tibshirani, Annals of Statistics 28 (2000)",
+}
 
 KERNELS = Table(
     (
@@ -254,6 +274,54 @@ KERNELS = Table(
             work=lambda n: 4.0 * n["N"] * n["K"] * n["V"],
             sizes=WORDS,
             source="Nigam, McCallum, Thrun and Mitchell, Machine Learning 39 (2000)",
+        ),
+        Kernel(
+            name="samme_error",
+            family="samme",
+            inputs=MARKED,
+            outputs=MASSES,
+            work=lambda n: 2.0 * n["N"],
+            **SAMME,
+        ),
+        Kernel(
+            name="samme_update",
+            family="samme",
+            inputs={**MARKED, "if_right": "float64", "if_wrong": "float64", "next_incorrect": "uint8 N"},
+            outputs={"scaled": "N", **MASSES},
+            work=lambda n: 3.0 * n["N"],
+            **SAMME,
+        ),
+        Kernel(
+            name="exponential_exponent",
+            family="exponential",
+            inputs={"scores": "N K", "y": "intp N"},
+            outputs={"exponent": "N"},
+            work=lambda n: 2.0 * n["N"] * n["K"],
+            **EXPONENTIAL,
+        ),
+        Kernel(
+            name="exponential_sum",
+            family="exponential",
+            inputs=EXPONENTS,
+            outputs={"most": "float64 1", "total": "float64 1", "weight": "float64 1", "least": "float64 1"},
+            work=lambda n: 20.0 * n["N"],
+            **EXPONENTIAL,
+        ),
+        Kernel(
+            name="exponential_update",
+            family="exponential",
+            inputs={**EXPONENTS, "shift": "float64", "factor": "float64"},
+            outputs={"scaled": "N"},
+            work=lambda n: 20.0 * n["N"],
+            **EXPONENTIAL,
+        ),
+        Kernel(
+            name="exponential_gradient",
+            family="exponential",
+            inputs={**EXPONENTS, "y": "intp N", "shift": "float64"},
+            outputs={"gradient": "N K", "hessian": "N K"},
+            work=lambda n: n["N"] * (20.0 + 2 * n["K"]),
+            **EXPONENTIAL,
         ),
         Kernel(
             name="tree_encode",
