@@ -70,7 +70,7 @@ typedef struct fm_tree {
     fm_node nodes[FM_DEPTH + 2];
     fm_split split;
     int listed, exact, searched[2]; /* rows are in lists; the node on top is walked as a whole; its children are searched */
-    double centre, scale;
+    double centre, scale, unit; /* of the target; of the weights of the node on top, and of all rows with a target */
 } fm_tree;
 
 /* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */

@@ -451,6 +451,17 @@ INLINE VD FN(masked_sum)(const uint8_t *side, const double *w, intptr_t n, doubl
     return sum;
 }
 
+/* A row's weight to class k of the channels, or w, w y, w y². */
+INLINE void FN(add_row)(const FN(grove) * g, intptr_t row, intptr_t k, double *channels) {
+    if (!g->squares) channels[k] += g->p->weight[row];
+    else {
+        const double w = g->p->weight[row] * g->p->unit, y = g->p->target[row];
+        channels[0] += w;
+        channels[1] += w * y;
+        channels[2] += w * y * y;
+    }
+}
+
 /* Which of a block's rows go left, how many, and the sums of both sides. */
 static void FN(part_block)(const FN(grove) * g, const int32_t *list, fm_block *block) {
     const fm_split *s = &g->p->split;
@@ -479,9 +490,7 @@ static void FN(part_block)(const FN(grove) * g, const int32_t *list, fm_block *b
         for (intptr_t j = 0; j < n; j++) {
             intptr_t row = list ? list[block->from + j] : block->from + j;
             double *to = sums[!side[j]];
-            if (!g->squares) to[0] += g->p->weight[row];
-            else
-                for (int c = 0; c < 3; c++) to[c] += g->target[row][c];
+            FN(add_row)(g, row, 0, to);
         }
         return;
     }
@@ -737,6 +746,9 @@ static size_t FN(grow)(fm_tree *p, intptr_t worker, intptr_t workers) {
             moment += g->blocks[b].sums[0][1];
         }
         p->centre = sum > 0 ? moment / sum : 0;
+        int exponent;
+        frexp(sum, &exponent);
+        p->unit = g->squares ? ldexp(1, exponent < -1000 ? 1000 : -exponent) : 1; /* w y² of small weights would vanish */
         p->listed = p->chosen || some < N;
         p->exact = 0;
         p->top = 0;
@@ -765,7 +777,7 @@ static size_t FN(grow)(fm_tree *p, intptr_t worker, intptr_t workers) {
     fm_meet(&p->call, workers);
     if (g->squares)
         for (intptr_t j = fm_share(N, worker, workers); j < fm_share(N, worker + 1, workers); j++) {
-            double w = p->weight[j], y = p->target[j] - p->centre;
+            double w = p->weight[j] * p->unit, y = p->target[j] - p->centre;
             g->target[j] = (FN(quad)){w, w * y, w * y * y, 1};
         }
     fm_meet(&p->call, workers);
@@ -774,10 +786,7 @@ static size_t FN(grow)(fm_tree *p, intptr_t worker, intptr_t workers) {
             const int32_t *list = p->listed ? g->lists[0] : 0;
             for (intptr_t k = 0; k < K; k++)
                 for (intptr_t j = g->segments[k]; j < g->segments[k + 1]; j++) {
-                    intptr_t row = list ? list[j] : j;
-                    if (!g->squares) p->value[k] += p->weight[row];
-                    else
-                        for (int c = 0; c < 3; c++) p->value[c] += g->target[row][c];
+                    FN(add_row)(g, list ? list[j] : j, k, p->value);
                 }
         } else
             for (intptr_t b = 0; b < p->blocks; b++) p->value[g->blocks[b].k] += g->blocks[b].sums[0][0];
@@ -888,12 +897,8 @@ static size_t FN(grow)(fm_tree *p, intptr_t worker, intptr_t workers) {
         }
     }
     fm_meet(&p->call, workers);
-    if (worker == 0 && g->squares) /* about 0 again */
-        for (intptr_t i = 0; i <= 2 * P; i++) {
-            double *v = p->value + 3 * i, c = p->centre;
-            v[2] += c * (2 * v[1] + c * v[0]);
-            v[1] += c * v[0];
-        }
+    if (worker == 0 && g->squares)
+        for (intptr_t i = 0; i < (2 * P + 1) * C; i++) p->value[i] /= p->unit;
 ended:
     fm_restore(mode);
     return g->bytes;
