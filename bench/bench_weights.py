@@ -70,7 +70,7 @@ def contenders(rows: int, dtype: str) -> tuple[dict[str, Callable[[int], None]],
 
 
 def measure(rows: int, dtype: str, rounds: int) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds of every round after the first; and the errors of the weights then, relative to the reference's largest."""
+    """Seconds of every round after the first; and the errors of the weights then, relative to the largest."""
     calls, weights = contenders(rows, dtype)
     times: dict[str, list[float]] = {name: [] for name in calls}
     for n in range(rounds + 1):
