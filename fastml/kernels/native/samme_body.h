@@ -63,10 +63,15 @@ INLINE RIGHT FN(right)(const uint8_t *p) {
 #else
 #define choose(right, yes, no) ((V)(((INT)(yes) & (right)) | ((INT)(no) & ~(right))))
 #if FM_RUNG == FM_BASELINE
+#if FM_DTYPE == 32
+typedef uint32_t FN(bytes);
+#else
+typedef uint16_t FN(bytes);
+#endif
 INLINE RIGHT FN(right)(const uint8_t *p) { /* each byte repeated over its lane */
-    int32_t some = 0;
+    FN(bytes) some;
     memcpy(&some, p, L);
-    __m128i bytes = _mm_cvtsi32_si128(some);
+    __m128i bytes = _mm_cvtsi32_si128((int)some);
     bytes = _mm_unpacklo_epi8(bytes, bytes);
     bytes = _mm_unpacklo_epi16(bytes, bytes);
     if (L == 2) bytes = _mm_unpacklo_epi32(bytes, bytes);
