@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 import fastml
 
-from . import backend, boosting, mixture
+from . import backend, mixture
 from .kernels.table import KERNELS, Kernel, Sizes, shape_of
 from .threads import blas_limit, get_num_threads, usable_cpus
 
@@ -268,50 +268,46 @@ def _answers_mixture(row: Kernel, result: Any) -> Arrays:
     return dict(zip(row.outputs, result, strict=False))  # labels are not returned
 
 
-def _draw_samme(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
-    """Weights of sum 1, and the rows that a classifier, and the next one, misclassify: three in ten."""
-    weights = random.uniform(0.5, 1.5, sizes["N"])
-    marks = random.random((2, sizes["N"])) < 0.3
-    return {"sample_weight": weights / weights.sum(), "incorrect": marks[0], "next_incorrect": marks[1]}
-
-
-def _prepare_samme(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
-    """Of the update, the call that sums the next error too, and knows its own: one pass."""
-    weights, *marks = arrays["sample_weight"], *(arrays[name] != 0 for name in ("incorrect", "next_incorrect"))
-    if row.name == "samme_error":
-        return partial(boosting.samme_error, weights, marks[0])
-    error, out = boosting.samme_error(weights, marks[0]), np.empty_like(weights)
-    return partial(boosting.samme_update_next, weights, *marks, n_classes=5, error=error, out=out)
-
-
-def _answers_samme(row: Kernel, result: Any) -> Arrays:
-    """An error, of which the sums are not returned, or new weights and the next error."""
-    scaled, wrong = (None, result) if row.name == "samme_error" else (result[0], result[-1])
-    sums = {"right": np.array([1 - wrong]), "wrong": np.array([wrong])}
-    return sums if scaled is None else {"scaled": scaled, **sums}
-
-
-def _draw_exponential(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
-    N, K = sizes["N"], sizes["K"]
-    weights = random.uniform(0.5, 1.5, N)
-    return {
+def _draw_boosting(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    """The kernel's own inputs: weights U(0.5, 1.5), three rows in ten misclassified, standard normal scores."""
+    N, K = sizes["N"], sizes.get("K", 2)
+    values = {
+        "sample_weight": random.uniform(0.5, 1.5, N),
+        "incorrect": random.random(N) < 0.3,
+        "next_incorrect": random.random(N) < 0.3,
         "scores": random.standard_normal((N, K)),
-        "sample_weight": weights / weights.sum(),
-        "y": random.integers(K, size=N),
+        "exponent": random.standard_normal(N),
+        "y": random.permutation(N) % K,
+        **{name: random.uniform(0.5, 1.5, ()) for name in ("if_right", "if_wrong", "shift", "factor")},
     }
+    return {name: values[name] for name in row.inputs}
 
 
-def _prepare_exponential(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
-    call = {
-        "exponential_exponent": boosting.log_exponential_loss,
-        "exponential_sum": boosting.exponential_loss,
-        "exponential_update": boosting.gentle_update,
-        "exponential_gradient": boosting.exponential_gradient,
-    }[row.name]
-    return partial(call, **{**arrays, "y": arrays["y"].astype(np.intp)})
+def _prepare_boosting(row: Kernel, arrays: Arrays) -> Callable[[], Arrays]:
+    """The kernel itself, into new arrays, and what it wrote there."""
+    kinds = {"uint8 N": lambda a: (a != 0).view(np.uint8), "intp N": lambda a: a.astype(np.intp), "float64": float}
+    inputs = {name: kinds.get(shape, np.asarray)(arrays[name]) for name, shape in row.inputs.items()}
+    first = next(iter(inputs.values()))
+    sizes = {"N": len(first), "K": int(inputs["y"].max()) + 1 if "y" in inputs else 0}
+    function = backend.find(row.name).function
+
+    def call() -> Arrays:
+        outputs = {}
+        for name, shape in row.outputs.items():
+            wide = shape.startswith("float64 ")
+            outputs[name] = np.empty(1) if wide else np.empty(shape_of(shape, sizes), first.dtype)
+        function(*inputs.values(), *outputs.values())
+        return outputs
+
+    return call
+
+
+def _answers_boosting(row: Kernel, result: Arrays) -> Arrays:
+    return result
 
 
 RECURRENT = Family(_draw_recurrent, _prepare_recurrent, _answers_recurrent)
+BOOSTING = Family(_draw_boosting, _prepare_boosting, _answers_boosting)
 
 FAMILIES = {
     "rnn": RECURRENT,
@@ -319,6 +315,8 @@ FAMILIES = {
     "lstm": RECURRENT,
     "gaussian": Family(_draw_gaussian, _prepare_mixture, _answers_mixture),
     "multinomial": Family(_draw_multinomial, _prepare_mixture, _answers_mixture),
+    "samme": BOOSTING,
+    "exponential": BOOSTING,
 }
 
 

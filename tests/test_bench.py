@@ -149,7 +149,8 @@ def test_measure(row):
     for c in found:
         assert (c.kernel, c.sizes, len(c.times)) == (row.name, sizes, 3)
         assert min(c.seconds, c.first_call, c.ratio, c.gflops, *c.times) > 0
-        assert 0 < c.error <= c.tolerance
+        assert c.error <= c.tolerance
+        assert c.error > 0 or row.name in ("samme_error", "exponential_sum")  # of float32, but sums are float64
 
 
 def test_a_back_end_that_lacks_a_row_is_left_out_of_it_alone(monkeypatch):

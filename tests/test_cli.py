@@ -114,7 +114,11 @@ def test_kernel_and_backend_choose(capsys, tmp_path):
 
 def test_a_size_is_of_the_kernels_that_it_fits(tmp_path):
     path = tmp_path / "r.json"
-    for size, families in ((TINY, {"rnn", "gru", "lstm"}), ("N=300,D=3,K=2", {"gaussian"})):
+    for size, families in (
+        (TINY, {"rnn", "gru", "lstm"}),
+        ("N=300,D=3,K=2", {"gaussian", "samme", "exponential"}),
+        ("N=300", {"samme"}),
+    ):
         assert cli.main(["bench", "--backend", "reference", "--size", size, "--json", str(path)]) == 0
         report = json.loads(path.read_text())
         assert {KERNELS[c["kernel"]].family for c in report["cells"]} == families
@@ -159,7 +163,10 @@ def test_asking_for_a_back_end_that_cannot_run_is_an_error(capsys, monkeypatch):
         (["--backend", "cuda"], f"--backend: expected one of {', '.join(backend.BACKENDS)}, got 'cuda'"),
         (["--threads", "0"], "--threads: expected at least 1, got 0"),
         (["--threads", "two"], "invalid int value: 'two'"),
-        (["--size", "T=9"], "a size of at least 1 for each of B, H, I, T or D, K, N or K, N, V, got 'T=9'"),
+        (
+            ["--size", "T=9"],
+            "a size of at least 1 for each of B, H, I, T or D, K, N or K, N, V or N or K, N, got 'T=9'",
+        ),
         (["--kernel", "lstm", "--size", "T=9"], "expected a size of at least 1 for each of B, H, I, T, got 'T=9'"),
         (["--kernel", "lstm", "--kernel", "gaussian", "--size", TINY], "each of B, H, I, T and D, K, N, got 'T=9,"),
         (["--size", TINY + ",X=1"], "--size: expected a size of at least 1 for each of"),
