@@ -13,6 +13,8 @@ The root's rows are the positions of a feature, one after the other; below it ea
 feature, which its split cuts in two, in their order.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 from ..table import BINS, CRITERIA, TIE
@@ -25,7 +27,8 @@ EPSILON = np.finfo("float64").eps
 TINY = np.finfo("float64").tiny
 VISIT = 64.0  # floating-point operations that take as long as a row of one feature, or of one tree
 CHUNK = 1 << 23  # rows of features between two looks at Ctrl-C, as far as there are features: 40 ms
-BLOCK = 256  # rows that all trees look at before the next ones
+BLOCK = 256  # rows that all trees look at before the next ones; or whose splits are scored together: a branch for each
+# score that is a new best cost more than the scores, where they rise
 
 
 def tree_encode(X, rows, values, order, rank, codes, starts, bins):
@@ -80,16 +83,18 @@ def tree_grow(
         weight[rows] = sample_weight[rows]
     y = np.empty(0) if target is None else target.copy()
     bounds = np.array([0, N]) if classes is None else classes.astype(np.intp)
-    of, tie = np.empty((N, 2)), values.dtype.type(TIE)
+    heavy, tie = np.empty(N), values.dtype.type(TIE)
+    second = np.empty(N, "float64" if classes is None else "uint16" if value.shape[1] < 1 << 16 else "int32")
     places = np.empty((D if depth > 1 else 0, N), np.int32)  # never touched, it costs nothing
     splits = feature, threshold, missing_left
+    search = _SEARCH[kind]
     leaf[:] = 0
     for level in range(depth + 1):
         nodes, before = 1 << level, (1 << level) - 1
         totals, wanted = np.empty((nodes, value.shape[1])), np.empty(nodes, np.bool_)
         _rows(
             values, rank, weight, y, bounds, level, kind, *splits, leaf, value[before : before + nodes],
-            count[before : before + nodes], of, totals, wanted,
+            count[before : before + nodes], heavy, second, totals, wanted,
         )  # fmt: skip
         if level == depth:
             break
@@ -101,8 +106,8 @@ def tree_grow(
             buffer = np.empty(N if level else 0, np.int32)  # noqa: B023 - it is done within this turn
             first, last = D * worker // workers, D * (worker + 1) // workers
             for d in range(first, last, most):  # noqa: B023
-                _search(
-                    values, order, known, of, leaf, level, places, buffer, cuts, totals, wanted, kind, tie,  # noqa: B023
+                search(
+                    values, order, known, heavy, second, leaf, level, places, buffer, cuts, totals, wanted, tie,  # noqa: B023
                     d, min(d + most, last), *found,  # noqa: B023
                 )  # fmt: skip
                 yield
@@ -130,12 +135,12 @@ def _choose(score, threshold, left, feature, thresholds, missing_left):
 
 
 def _compare(label, leaf, classes, incorrect):
-    for k, (first, last) in enumerate(zip(classes[:-1], classes[1:], strict=True)):
+    for k, (first, last) in enumerate(pairwise(classes)):
         incorrect[first:last] = (label != k)[leaf[first:last]]
 
 
 def tree_apply(X, feature, threshold, missing_left, leaf):
-    trees = [part.copy() for part in (feature, threshold, missing_left)]
+    trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()  # what does not split sends any x left
     X, E, depth = _frozen(X), len(feature), feature.shape[1].bit_length()
     work = VISIT / 8 * E * depth
 
@@ -148,7 +153,7 @@ def tree_apply(X, feature, threshold, missing_left, leaf):
 
 
 def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores):
-    trees = [part.copy() for part in (feature, threshold, missing_left)]
+    trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()
     columns = np.empty((0, 0), np.intp) if column is None else column.copy()
     X, E, depth, leaf_value = _frozen(X), len(feature), feature.shape[1].bit_length(), leaf_value.copy()
     work = VISIT / 8 * E * (depth + leaf_value.shape[2])
@@ -166,23 +171,9 @@ def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores)
 
 @compiled
 def _rows(
-    values,
-    rank,
-    weight,
-    y,
-    classes,
-    level,
-    kind,
-    feature,
-    threshold,
-    missing_left,
-    leaf,
-    value,
-    count,
-    of,
-    totals,
-    wanted,
-):
+    values, rank, weight, y, classes, level, kind, feature, threshold, missing_left, leaf,
+    value, count, heavy, second, totals, wanted,
+):  # fmt: skip
     """Send all rows to this level's nodes; the nodes' sums, and what the search takes of them and of rows: the weight,
     in a unit that makes the node's about 1, and the class, or the weight times the target about the node's mean.
     """
@@ -218,13 +209,14 @@ def _rows(
             w, node = weight[row], leaf[row]
             # A row of no weight is none. One whose weight is none beside the node's is one.
             w = max(w * units[node], TINY) if w > 0 else 0.0
-            of[row, 0] = w
+            heavy[row] = w
             if kind == SQUARED_ERROR:
-                of[row, 1] = w * (y[row] - value[node, 1] / value[node, 0]) if w > 0 else 0.0
+                wy = w * (y[row] - value[node, 1] / value[node, 0]) if w > 0 else 0.0
+                second[row] = wy
                 totals[node, 0] += w
-                totals[node, 1] += of[row, 1]
-            else:
-                of[row, 1] = k
+                totals[node, 1] += wy
+            elif not level:
+                second[row] = k
     if kind != SQUARED_ERROR:
         for node in range(len(count)):
             for k in range(value.shape[1]):
@@ -251,83 +243,61 @@ def _xlogx(x):
     return x * np.log(x) if x > 0 else 0.0
 
 
-@compiled
-def _search(
-    values, order, known, of, leaf, level, places, buffer, cuts, totals, wanted, kind, tie,
-    first, last, score, threshold, left,
-):  # fmt: skip
-    """Of features first … last: cut the lists of the level above in two, and find each node's best split."""
-    N, C = of.shape[0], totals.shape[1]
-    sums = np.empty((4, C))
-    for d in range(first, last):
-        if level:
-            for parent in range(0, len(wanted), 2):
-                _cut(order[d], of, leaf, level, cuts[parent], cuts[parent + 2] if level > 1 else N, places[d], buffer)
-        for node in range(len(wanted)):
-            if wanted[node]:
-                start, end = (cuts[node], cuts[node + 1]) if level else (0, N)
-                best = _walk(
-                    values[d], order[d], known[d], of, level, places[d] if level else buffer, start, end, totals[node],
-                    cuts[node + 1] - cuts[node], kind, tie, sums,
-                )  # fmt: skip
-                score[d, node], threshold[d, node], left[d, node] = best
-
-
 @inlined
-def _cut(order, of, leaf, level, start, end, places, buffer):
+def _cut(order, heavy, leaf, level, start, end, places, buffer):
     """The rows of a node, in their order, that go left, and behind them those that go right."""
     to, aside = start, 0
     for q in range(start, end):
         p = q if level == 1 else places[q]
-        row = order[p]
-        if of[row, 0] > 0:
-            if leaf[row] & 1:
-                buffer[aside] = p
-                aside += 1
-            else:
-                places[to] = p
-                to += 1
+        row = np.uint32(order[p])
+        right = leaf[row] & 1
+        places[to], buffer[aside] = p, p  # what is not to stay is written over: a branch would be anyone's guess
+        if level > 1 or heavy[row] > 0:
+            to += 1 - right
+            aside += right
     for q in range(aside):
         places[to + q] = buffer[q]
 
 
 @inlined
-def _walk(values, order, known, of, level, places, start, end, T, count, kind, tie, sums):
+def _walk(
+    values, order, known, heavy, second, level, places, start, end, T, count, kind, tie, infinite, sums, scratch, at
+):
     """The best split of a node by one feature: (score, threshold, missing_left).
 
     Turns: from the least value up, from the largest down, NaN right; then both, NaN left.
     """
-    C = len(T)
-    side, missing, phi, phi_other = sums
+    C, deep = len(T), level > 0
+    side, missing, phi, phi_other = sums[0], sums[1], sums[2], sums[3]
+    weights, ones, others = scratch[0], scratch[1], scratch[2]
     missing[:] = 0
     rows = count  # that have a value
     while end > start:
-        p = places[end - 1] if level else end - 1
+        p = places[end - 1] if deep else end - 1
         if p < known:
             break
         end -= 1
-        w, y = of[order[p]]
-        if w > 0:
+        row = np.uint32(order[p])
+        if heavy[row] > 0:
             rows -= 1
             if kind == SQUARED_ERROR:
-                missing[0] += w
-                missing[1] += y
+                missing[0] += heavy[row]
+                missing[1] += second[row]
             else:
-                missing[int(y)] += w
+                missing[np.uint32(second[row])] += heavy[row]
     W, squares = 0.0, 0.0
     for k in range(C):
         W += T[k]
         squares += T[k] * T[k]
     if kind == SQUARED_ERROR:
         W = T[0]
-    best, below, above, sends_left, stop = -np.inf, 0.0, 0.0, False, end
+    best, above, sends_left, stop = -np.inf, end, False, end
     if rows == 0:
         return best, np.inf, False
     for turn in range(4 if rows < count else 2):
         down, with_left = turn % 2 == 1, turn >= 2
-        step, q = (-1, end - 1) if down else (1, start)
         with_missing = rows < count and down != with_left
-        # sums of the side that is walked, its weight, and by criterion:
+        # Sums of the side that is walked, its weight, and by criterion:
         # gini Σ side², Σ T side; entropy Σ φ of both sides; error the largest of both; squared_error Σ w y
         weight, one, other = 0.0, 0.0, 0.0
         for k in range(C):
@@ -344,60 +314,81 @@ def _walk(values, order, known, of, level, places, start, end, T, count, kind, t
                 one, other = max(one, side[k]), max(other, T[k] - side[k])
         if kind == SQUARED_ERROR:
             weight, one = side[0], side[1]
-        top, low, high, top_rows, seen, last = -np.inf, 0.0, np.inf, 0, 0, end
-        x_last = tie  # of the dtype in which values are compared
+        top, place = -np.inf, end
         if with_missing and down:  # all values on one side
-            top, low = _score(kind, W, squares, T, weight, one, other), np.inf
-        while start <= q < end:
-            p = places[q] if level else q
-            w, y = of[order[p]]
-            if w > 0:
-                x = values[p]
-                if seen > 0:
-                    if down and last < stop:
+            top = _score(kind, W, squares, T, weight, one, other)
+        step, q, half, floor = (-1, end - 1, np.inf, stop) if down else (1, start, W / 2, -1)
+        last, x_last, going = end, -infinite if down else infinite, True
+        while going and start <= q < end:
+            m = 0  # splits between the rows of this block
+            for _ in range(min(BLOCK, end - q if not down else q - start + 1)):
+                p = places[q] if deep else q
+                row = np.uint32(order[p])
+                w = heavy[row]
+                if w > 0:
+                    if weight > half or last < floor:
+                        going = False
                         break
-                    if not down and 2 * weight > W:
-                        stop = q
-                        break
-                    if (x_last > x + tie) if down else (x > x_last + tie):
-                        found = _score(kind, W, squares, T, weight, one, other)
-                        if found > top or (down and found == top):
-                            top, top_rows = found, seen
-                            low, high = (x, x_last) if down else (x_last, x)
-                seen += 1
-                last, x_last = q, x
-                weight += w
-                if kind == SQUARED_ERROR:
-                    one += y
-                else:
-                    k = int(y)
-                    was = side[k]
-                    now = was + w
-                    side[k] = now
-                    if kind == GINI:
-                        one += w * (was + now)
-                        other += w * T[k]
-                    elif kind == ENTROPY:
-                        one -= phi[k]
-                        other -= phi_other[k]
-                        phi[k], phi_other[k] = _xlogx(now), _xlogx(T[k] - now)
-                        one += phi[k]
-                        other += phi_other[k]
+                    x = values[p]
+                    lower, upper = (x, x_last) if down else (x_last, x)
+                    weights[m], ones[m], others[m], at[m] = weight, one, other, last if down else q
+                    m += 1 if upper > lower + tie else 0
+                    last, x_last = q, x
+                    weight += w
+                    if kind == SQUARED_ERROR:
+                        one += second[row]
                     else:
-                        one = max(one, now)
-                        if T[k] - was >= other:  # it was the largest, and is less
-                            other = 0.0
-                            for j in range(C):
-                                other = max(other, T[j] - side[j])
-            q += step
+                        k = np.uint32(second[row])
+                        was = side[k]
+                        now = was + w
+                        side[k] = now
+                        if kind == GINI:
+                            one += w * (was + now)
+                            other += w * T[k]
+                        elif kind == ENTROPY:
+                            one -= phi[k]
+                            other -= phi_other[k]
+                            phi[k], phi_other[k] = _xlogx(now), _xlogx(T[k] - now)
+                            one += phi[k]
+                            other += phi_other[k]
+                        else:
+                            one = max(one, now)
+                            if T[k] - was >= other:  # it was the largest, and is less
+                                other = 0.0
+                                for j in range(C):
+                                    other = max(other, T[j] - side[j])
+                q += step
+            for j in range(m):
+                weights[j] = _score(kind, W, squares, T, weights[j], ones[j], others[j])
+            most = -np.inf
+            for j in range(m):
+                most = max(most, weights[j])
+            if most > top or (down and most == top):
+                top = most
+                for j in range(m):  # of equal ones the lowest: the first on the way up, the last on the way down
+                    if weights[m - 1 - j if not down else j] == most:
+                        place = at[m - 1 - j if not down else j]
         if not down:
-            if q >= end:
-                stop = end
+            stop = q  # the row above the first split that is left to the walk down
         if top > best:
-            best, below, above = top, low, high
-            sends_left = with_left if rows < count else 2 * (count - top_rows if down else top_rows) > count
-    middle = below / 2 + above / 2
-    return best, middle if middle < above or below == np.inf else below, sends_left
+            best, above, sends_left = top, place, with_left
+    if best == -np.inf:
+        return best, np.inf, False
+    if rows == count:  # no value is missing: later ones go with the more rows
+        lower_rows = above - start
+        if rows < end - start:
+            for q in range(start, above):
+                lower_rows -= 0 if heavy[order[q]] > 0 else 1
+        sends_left = 2 * lower_rows > count
+    if above == end:
+        return best, np.inf, sends_left
+    below = above - 1
+    while not deep and not heavy[order[below]] > 0:
+        below -= 1
+    low = np.float64(values[places[below] if deep else below])
+    high = np.float64(values[places[above] if deep else above])
+    middle = low / 2 + high / 2
+    return best, middle if middle < high else low, sends_left
 
 
 @inlined
@@ -413,12 +404,49 @@ def _score(kind, W, squares, T, weight, one, other):
     return one * one / weight + (T[1] - one) * (T[1] - one) / rest
 
 
+def _search_by(kind):
+    """Compiled for each criterion, which is a constant then."""
+
+    @compiled
+    def search(
+        values, order, known, heavy, second, leaf, level, places, buffer, cuts, totals, wanted, tie,
+        first, last, score, threshold, left,
+    ):  # fmt: skip
+        """Of features first … last: cut the lists of the level above in two, and find each node's best split."""
+        N, C = len(heavy), totals.shape[1]
+        sums, scratch, at = np.empty((4, C)), np.empty((3, BLOCK + 1)), np.empty(BLOCK + 1, np.int32)
+        infinite = tie / (tie - tie)  # in the dtype of values
+        for d in range(first, last):
+            if level:
+                for parent in range(0, len(wanted), 2):
+                    start, end = (cuts[parent], cuts[parent + 2]) if level > 1 else (0, N)
+                    _cut(order[d], heavy, leaf, level, start, end, places[d], buffer)
+            for node in range(len(wanted)):
+                if wanted[node]:
+                    start, end = (cuts[node], cuts[node + 1]) if level else (0, N)
+                    best = _walk(
+                        values[d], order[d], known[d], heavy, second, level, places[d] if level else buffer, start, end, totals[node],
+                        cuts[node + 1] - cuts[node], kind, tie, infinite, sums, scratch, at,
+                    )  # fmt: skip
+                    score[d, node], threshold[d, node], left[d, node] = best
+
+    return search
+
+
+_SEARCH = [_search_by(kind) for kind in range(len(CRITERIA))]
+
+
+@inlined
+def _side(x, threshold, missing_left):
+    """0 for left, 1 for right."""
+    return 0 if x <= threshold or (np.isnan(x) and missing_left) else 1
+
+
 @inlined
 def _leaf(X, row, feature, threshold, missing_left, e, depth):
     node = 0
     for _ in range(depth):
-        x = X[row, max(feature[e, node], 0)]  # of a node that does not split any x goes left
-        node = 2 * node + (1 if x <= threshold[e, node] or (np.isnan(x) and missing_left[e, node]) else 2)
+        node = 2 * node + 1 + _side(X[row, feature[e, node]], threshold[e, node], missing_left[e, node])
     return node - feature.shape[1]
 
 
@@ -435,8 +463,12 @@ def _scores(X, feature, threshold, missing_left, depth, column, leaf_value, firs
     M = leaf_value.shape[2]
     for start in range(first, last, BLOCK):
         for e in range(len(feature)):
+            f, t, left = feature[e, 0], threshold[e, 0], missing_left[e, 0]
             for row in range(start, min(start + BLOCK, last)):
-                leaf = _leaf(X, row, feature, threshold, missing_left, e, depth)
+                if depth == 1:  # a third of the time
+                    leaf = _side(X[row, f], t, left)
+                else:
+                    leaf = _leaf(X, row, feature, threshold, missing_left, e, depth)
                 if len(column):
                     scores[row, column[e, leaf]] += leaf_value[e, leaf, 0]
                 else:
