@@ -142,7 +142,7 @@ def _compare(label, leaf, classes, incorrect):
 def tree_apply(X, feature, threshold, missing_left, leaf):
     trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()  # what does not split sends any x left
     X, E, depth = _frozen(X), len(feature), feature.shape[1].bit_length()
-    work = VISIT / 8 * E * depth
+    work = VISIT / 8 * max(E, 1) * depth
 
     def pieces(worker, workers):
         for first, rows in blocks(len(X), worker, workers, work):
@@ -156,7 +156,7 @@ def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores)
     trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()
     columns = np.empty((0, 0), np.intp) if column is None else column.copy()
     X, E, depth, leaf_value = _frozen(X), len(feature), feature.shape[1].bit_length(), leaf_value.copy()
-    work = VISIT / 8 * E * (depth + leaf_value.shape[2])
+    work = VISIT / 8 * max(E, 1) * (depth + leaf_value.shape[2])
 
     def pieces(worker, workers):
         for first, rows in blocks(len(X), worker, workers, work):
@@ -425,8 +425,8 @@ def _search_by(kind):
                 if wanted[node]:
                     start, end = (cuts[node], cuts[node + 1]) if level else (0, N)
                     best = _walk(
-                        values[d], order[d], known[d], heavy, second, level, places[d] if level else buffer, start, end, totals[node],
-                        cuts[node + 1] - cuts[node], kind, tie, infinite, sums, scratch, at,
+                        values[d], order[d], known[d], heavy, second, level, places[d] if level else buffer, start, end,
+                        totals[node], cuts[node + 1] - cuts[node], kind, tie, infinite, sums, scratch, at,
                     )  # fmt: skip
                     score[d, node], threshold[d, node], left[d, node] = best
 
