@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 
 import fastml
-from fastml import mixture
+from fastml import boosting, mixture
 
 MODULES = ["fastml", *(found.name for found in pkgutil.walk_packages(fastml.__path__, "fastml."))]
 
@@ -29,6 +29,6 @@ def test_there_are_examples():
     functions = [
         getattr(importlib.import_module(f"fastml.{name}"), f"{name}_forward") for name in ("lstm", "gru", "rnn")
     ]
-    functions += filter(inspect.isfunction, vars(mixture).values())
+    functions += filter(inspect.isfunction, (*vars(mixture).values(), *vars(boosting).values()))
     for function in functions:
         assert any(test.examples for test in finder.find(function)), function.__name__
