@@ -406,8 +406,10 @@ def table(report: dict) -> str:
     rows: dict[tuple, dict[tuple, str]] = {}
     for c in report["cells"]:
         key = f"`{c['kernel']}`", letters(c["sizes"]), c["dtype"]
-        share = c["gflops"] / report["gemm"][c["dtype"]]
-        cell = f"{three(c['gflops'])} GFLOP/s ({share:.0%}), {short(c['error'])}"
+        cell = short(c["error"])
+        if c["gflops"] is not None:  # trees have no matrix product
+            share = c["gflops"] / report["gemm"][c["dtype"]]
+            cell = f"{three(c['gflops'])} GFLOP/s ({share:.0%}), {cell}"
         rows.setdefault(key, {})[c["backend"], c["isa"]] = f"{speed(c, seconds(c['seconds']))}, {cell}"
     for t in report["training"]:
         key = "training step on text", letters(t["sizes"]), "float32"

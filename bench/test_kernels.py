@@ -47,12 +47,12 @@ def test_kernel(benchmark, row, size, dtype, runner):
     error = bench.difference(bench.answers(row, result), bench.exact(row, arrays))
     assert error <= row.tolerance[dtype]
 
-    gflop = 1e-9 * row.work(sizes)
+    gflop = None if row.family == "tree" else 1e-9 * row.work(sizes)
     benchmark.group = f"{row.name} {size} {dtype}"
     benchmark.extra_info.update(
         sizes, backend=runner.backend, isa=runner.isa, threads=fastml.get_num_threads(),
         gflop=gflop, error=error, first_call=first,
     )  # fmt: skip
     benchmark(call)
-    if benchmark.stats is not None:
+    if benchmark.stats is not None and gflop is not None:
         benchmark.extra_info["gflops"] = gflop / benchmark.stats.stats.median

@@ -4,7 +4,8 @@ What a figure means
 -------------------
 * A time is that of the public call (`fastml.lstm_forward`, `fastml.mixture.statistics`, …): checks and the allocation
   of outputs included. Forward passes are timed as in training, with ``keep=True``; a backward pass walks the tape of
-  its own back end's forward. Gaussian mixtures are of covariance type "full".
+  its own back end's forward. Gaussian mixtures are of covariance type "full"; trees are
+  grown by "gini" on rows that the same back end has coded.
 * Back ends are timed in turn (A B C A B C …) in one process with one thread count, each after untimed calls of its
   own; a ratio is the median of the reference over the median of the other, from those same rounds. It survives a
   machine whose speed drifts; absolute times do not.
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 
 import fastml
 
-from . import backend, mixture
+from . import backend, boosting, mixture
 from .kernels.table import KERNELS, Kernel, Sizes, shape_of
 from .threads import blas_limit, get_num_threads, usable_cpus
 
@@ -49,6 +50,7 @@ __all__ = [
     "Report",
     "Training",
     "answers",
+    "classes",
     "clusters",
     "contenders",
     "copy_peak",
@@ -154,7 +156,7 @@ def problem(row: Kernel, size: str | Sizes, dtype: str = "float32", seed: int = 
 
     Recurrent: those of the forward, and for a backward the upstream's. Weights and biases are PyTorch's U(-1/√H, 1/√H),
     all else is U(-1, 1). What a backward kernel takes from its forward is not here: `prepare` has it from a real pass.
-    Mixtures: `clusters` and `documents`, which overlap.
+    Mixtures: `clusters` and `documents`, which overlap. Trees: `classes`; class numbers and sizes are floats here.
     """
     sizes = row.sizes[size] if isinstance(size, str) else size
     arrays = FAMILIES[row.family].draw(row, sizes, np.random.default_rng(seed))
@@ -306,6 +308,68 @@ def _answers_boosting(row: Kernel, result: Arrays) -> Arrays:
     return result
 
 
+def classes(N: int, D: int, K: int, random: np.random.Generator) -> Arrays:
+    """Rows of D standard normal features, and K classes of as many rows each, cut from a sum of all features and noise.
+
+    X is in multiples of 2^-16: no value is so near to another that float32 and float64 differ about whether they tie.
+    """
+    X = _coarse(random.standard_normal((N, D)))
+    score = X @ random.standard_normal(D) + random.standard_normal(N)
+    return {"X": X, "y": score.argsort().argsort() * K // N, "sample_weight": random.uniform(0.5, 1.5, N) / N}
+
+
+def _coarse(x: NDArray[Any]) -> NDArray[Any]:
+    return np.round(x * 2**16) / 2**16
+
+
+def _draw_tree(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    """`classes` where rows are coded or grow a tree; or random trees, each leaf with a number for one of K columns."""
+    N, D, K, E, depth = (sizes[name] for name in ("N", "D", "K", "E", "depth"))
+    arrays = classes(N, D, K, random)
+    if row.name == "tree_encode":
+        del arrays["sample_weight"]
+    elif row.name == "tree_grow":
+        arrays["max_depth"] = np.array(depth)
+    else:
+        P = 2**depth - 1
+        feature, threshold = random.integers(D, size=(E, P)), _coarse(random.standard_normal((E, P)))
+        arrays = {"X": arrays["X"], "feature": feature, "threshold": threshold}
+        if row.name == "tree_scores":
+            column, leaf_value = random.integers(K, size=(E, P + 1)), random.standard_normal((E, P + 1))
+            arrays |= {"leaf_value": leaf_value, "column": column, "n_columns": np.array(K)}
+    return arrays
+
+
+def _prepare_tree(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    X = arrays["X"]
+    if "y" in arrays:
+        y = arrays["y"].astype(np.intp)
+        if row.name == "tree_encode":
+            return partial(boosting.encode, X, y)
+        coded = boosting.encode(X, y)
+        weight = arrays["sample_weight"].astype("float64")[coded.rows]
+        return partial(boosting.Learner(coded, "gini", int(arrays["max_depth"])).grow, weight)
+    feature, threshold = arrays["feature"].astype(np.intp), arrays["threshold"].astype("float64")
+    E, P = feature.shape
+    nothing = np.zeros((E, 2 * P + 1, 1)), np.zeros((E, 2 * P + 1), np.intp)
+    trees = boosting.Trees(feature, threshold, np.ones((E, P), np.bool_), *nothing, "gini", X.shape[1])
+    if row.name == "tree_apply":
+        return partial(trees.apply, X)
+    column, leaf_value = arrays["column"].astype(np.intp), arrays["leaf_value"].astype("float64")
+    return partial(trees.scores, X, leaf_value, int(arrays["n_columns"]), column)
+
+
+def _answers_tree(row: Kernel, result: Any) -> Arrays:
+    """In float64: of a boolean array there is no difference. The threshold of a node that does not split is 0."""
+    if isinstance(result, boosting.Coded):
+        result = result.codes
+    parts = result if isinstance(result, tuple) else (result,)
+    arrays = {name: part.astype("float64") for name, part in zip(row.outputs, parts, strict=True)}
+    if "threshold" in arrays:
+        arrays["threshold"][result.feature < 0] = 0
+    return arrays
+
+
 RECURRENT = Family(_draw_recurrent, _prepare_recurrent, _answers_recurrent)
 BOOSTING = Family(_draw_boosting, _prepare_boosting, _answers_boosting)
 
@@ -317,6 +381,7 @@ FAMILIES = {
     "multinomial": Family(_draw_multinomial, _prepare_mixture, _answers_mixture),
     "samme": BOOSTING,
     "exponential": BOOSTING,
+    "tree": Family(_draw_tree, _prepare_tree, _answers_tree),
 }
 
 
@@ -397,7 +462,8 @@ class Measurement:
     """One cell of the grid: a kernel at one size and dtype by one contender.
 
     first_call and times are in seconds per call (each figure of `times` the mean of `repeats` calls in a row where one
-    is too short for the clock), ratio is to the reference of the same run, gflops counts the matrix products alone.
+    is too short for the clock), ratio is to the reference of the same run, gflops counts the matrix products alone
+    (None of trees, which have none).
     """
 
     kernel: str
@@ -412,7 +478,7 @@ class Measurement:
     times: list[float]
     seconds: float
     ratio: float
-    gflops: float
+    gflops: float | None
 
 
 def measure(
@@ -455,7 +521,7 @@ def measure(
             times=times[runner],
             seconds=medians[runner],
             ratio=medians[runners[0]] / medians[runner],
-            gflops=1e-9 * row.work(sizes) / medians[runner],
+            gflops=None if row.family == "tree" else 1e-9 * row.work(sizes) / medians[runner],
         )
         for runner in calls
     ]

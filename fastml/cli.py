@@ -280,7 +280,7 @@ def _kernel_table(report: bench.Report, dtype: str) -> Any:
                 row.append(Text("     -", "dim"))
                 continue
             first = f"{seconds(c.seconds):>8}" if c.backend == "reference" else f"{three(c.ratio):>6}"
-            rate = f"{three(c.gflops):>6}{c.gflops / report.gemm[dtype]:>5.0%}"
+            rate = " " * 11 if c.gflops is None else f"{three(c.gflops):>6}{c.gflops / report.gemm[dtype]:>5.0%}"
             wrong = not c.error <= c.tolerance
             error = (f"{short(c.error):>6}" + "!" * wrong, "bold red" if wrong else "")
             row.append(Text.assemble((first, _colour(c)), rate, error))
@@ -336,7 +336,7 @@ def _notes(report: bench.Report) -> Iterator[str]:
         longer = sum(c.first_call - c.seconds for c in report.cells if c.backend == name)
         if longer > 0.5:
             yield f"First calls of {name}: {longer:.1f} s more (compiling, or loading a cache), in no figure here."
-    if any(c.gflops > report.gemm[c.dtype] for c in report.cells):
+    if any((c.gflops or 0) > report.gemm[c.dtype] for c in report.cells):
         yield (
             f"A share above 100% is possible: the peak is what NumPy's BLAS ({m['blas']}) reached here, not what the "
             "processor can do. A BLAS may not know the processor, or be held back (OPENBLAS_CORETYPE)."

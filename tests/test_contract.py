@@ -10,7 +10,7 @@ import pytest
 
 import fastml
 from fastml import boosting, mixture
-from fastml.kernels.table import FACTORS, KERNELS
+from fastml.kernels.table import BINS, FACTORS, KERNELS, Codes
 
 PUBLIC = {
     f"{prefix}{name}": getattr(module, name)
@@ -21,8 +21,10 @@ PUBLIC = {
 ROWS = [row.name for row in KERNELS]
 LETTERS = {
     "rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV", "samme": "N",
-    "exponential": "NK",
+    "exponential": "NK", "tree": "NDKE",
 }  # fmt: skip
+OF_DEPTH = "CPQLM"  # of trees: channels, nodes, leaves and columns, which follow from K and the depth
+DTYPES = ("intp", "float64", "int32", "uint8", "bool")
 
 
 @pytest.mark.parametrize("kernel", ROWS)
@@ -48,18 +50,22 @@ def test_row(kernel):
     assert set(row.tolerance) == {"float32", "float64"}
     assert not row.inputs.keys() & row.outputs.keys()
     for shape in (*row.inputs.values(), *row.outputs.values()):
-        axes = shape.removeprefix("intp ").removeprefix("uint8 ").removeprefix("float64 ")
-        assert axes in ("bool", "covariance_type", "factors", "float64") or all(
-            axis == "T+1" or axis == "1" or axis[-1] in LETTERS[row.family] for axis in axes.split()
+        axes = shape.split()
+        if len(axes) > 1 and axes[0] in DTYPES:
+            del axes[0]
+        letters = LETTERS[row.family] + OF_DEPTH * (row.family == "tree")
+        assert shape in ("bool", "covariance_type", "codes", "criterion", "float64") or all(
+            axis in ("factors", "1", str(BINS + 1)) or axis.removesuffix("+1")[-1] in letters for axis in axes
         )
     assert any("factors" in shape for shape in row.inputs.values()) == ("covariance_type" in row.inputs.values())
     for sizes in row.sizes.values():
-        assert set(sizes) == set(LETTERS[row.family]) and row.work(sizes) > 0
+        assert set(sizes) - {"depth"} == set(LETTERS[row.family]) and row.work(sizes) > 0
+        assert ("depth" in sizes) == (row.family == "tree")
 
 
 def test_statistics_are_float64():
     """Whatever the dtype of the rows that they are of; so are all sums of weights."""
-    for row in KERNELS:
+    for row in (row for row in KERNELS if row.family != "tree"):
         wide = {name for name, shape in row.outputs.items() if shape.startswith("float64 ")}
         sums = {name for name, shape in row.outputs.items() if shape in ("1", "float64 1")}
         assert wide == (set(row.outputs) if row.name.endswith("_statistics") else sums)
@@ -68,6 +74,17 @@ def test_statistics_are_float64():
 def test_factors_are_shaped_as_covariances():
     assert tuple(FACTORS) == mixture.COVARIANCE_TYPES
     assert all(axis in LETTERS["gaussian"] for shape in FACTORS.values() for axis in shape.split())
+
+
+def test_trees_know_no_dtype_but_of_rows():
+    """Codes go in as they came out; what is of weights, or of nodes, is float64 whatever the rows are."""
+    row = KERNELS["tree_encode"]
+    assert tuple(row.outputs) == Codes._fields
+    assert [name for name, axes in row.outputs.items() if axes == "D N"] == ["values"]
+    for row in (row for row in KERNELS if row.family == "tree" and row.name != "tree_encode"):
+        floating = {**row.inputs, **row.outputs}
+        plain = [name for name, axes in floating.items() if axes.split()[0] not in DTYPES]
+        assert set(plain) <= {"X", "codes", "criterion"}
 
 
 def test_rows_are_found_by_name():

@@ -86,9 +86,9 @@ def encode(X: ArrayLike, y: ArrayLike | None = None, n_classes: int | None = Non
     Raises
     ------
     TypeError
-        X is neither float32 nor float64 (lists and integer arrays are cast), or y not of integers.
+        X is neither float32 nor float64 (lists and integer arrays are cast), y or n_classes not of integers.
     ValueError
-        A shape does not fit, X has an infinity (or NaN, with "error"), y is not in 0 … K - 1.
+        A shape does not fit, X has an infinity (or NaN, with "error"), y is not in 0 … K - 1, n_classes below 1.
 
     Notes
     -----
@@ -112,6 +112,8 @@ def encode(X: ArrayLike, y: ArrayLike | None = None, n_classes: int | None = Non
         raise ValueError(f"X: expected 1 ≤ N < 2^31 rows, got {N}")
     rows, classes = np.arange(N), None
     if y is not None:
+        if n_classes is not None:
+            n_classes = check.integer("n_classes", n_classes, 1)
         y = check_classes(y, N, n_classes)
         K = int(y.max()) + 1 if n_classes is None else n_classes
         rows = y.argsort(kind="stable")
@@ -291,7 +293,7 @@ class Trees:
         return scores
 
     def impurity(self) -> Array:
-        """The criterion in each node, (E, Q): of "error" the share of weight that is not the first class's; 0 where a
+        """The criterion in each node, (E, Q): of "error" the share of weight that is not the largest class's; 0 where a
         node is empty. Entropy is in bits.
         """
         W, value = self.weight(), self.value

@@ -70,7 +70,8 @@ class Kernel:
     name, family : the function's name, and the file (in each back end's folder) that defines it.
     inputs, outputs : argument name → shape, in the order of the call; outputs follow inputs.
     tolerance : dtype → largest error that the tests accept, relative to the largest value of each output array.
-    work : sizes → floating-point operations of the matrix products (what GFLOP/s in the tables counts).
+    work : sizes → floating-point operations of the matrix products (what GFLOP/s in the tables counts); of trees, which
+        have none, rows times what looks at them.
     sizes : the problems that the benchmarks time, by name.
     source : where the equations come from.
     """
@@ -100,9 +101,13 @@ def shape_of(axes: str, sizes: Sizes) -> tuple[int, ...]:
 
     >>> shape_of("T+1 B 4H", {"T": 5, "B": 2, "H": 3})
     (6, 2, 12)
+    >>> shape_of("int32 D 257", {"D": 4})
+    (4, 257)
     """
-    parts = re.findall(r"(\d*)([A-Z])(?:\+(\d+))?", axes)
-    return tuple(int(factor or 1) * sizes[letter] + int(more or 0) for factor, letter, more in parts)
+    parts = re.findall(r"\b(\d*)([A-Z])(?:\+(\d+))?\b|\b(\d+)\b", axes)
+    return tuple(
+        int(n) if n else int(factor or 1) * sizes[letter] + int(more or 0) for factor, letter, more, n in parts
+    )
 
 
 SIZES = {"small": {"T": 200, "B": 1, "I": 32, "H": 32}, "large": {"T": 200, "B": 32, "I": 128, "H": 128}}
