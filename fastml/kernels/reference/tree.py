@@ -80,7 +80,9 @@ def _splits(values, channels, missing, criterion):
         at = place if left or missing is None else np.append(place, n)
         if len(at):
             L = sums[at - 1] + (missing if left else 0)
-            score = _score(L, T - L, criterion)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                score = _score(L, T - L, criterion)
+            score = np.where(np.isfinite(score), score, -np.inf)  # a side's weight may round to 0: no split
             best = score.argmax()
             i = at[best]
             found.append((score[best], np.inf if i == n else _midway(values[i - 1], values[i]), left))
