@@ -23,8 +23,8 @@ from .. import check
 from .trees import Coded, Grown, Learner, Trees, check_classes, encode
 
 __all__ = [
-    "ALGORITHMS", "Ensemble", "Round", "WorseThanRandom", "decision", "fit_stumps", "fit_trees", "regrown", "rounds",
-    "staged_decision",
+    "ALGORITHMS", "Ensemble", "Round", "WorseThanRandom", "decision", "exponential", "fit_stumps", "fit_trees",
+    "regrown", "reweigh", "rounds", "samme_log_loss", "staged_decision", "weighted_error",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -146,12 +146,13 @@ def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> 
         if floor:
             np.maximum(w, floor, out=w)
         tree = grow(w)
-        error = _error(w, tree.incorrect)
+        error = weighted_error(w, tree.incorrect)
         leaves = _leaves(tree)
         column = leaves.argmax(axis=1)[None]
         if error == 0:
             alpha = 1 + past
-            yield Round((tree,), 0.0, alpha, 0.0, np.full(column.shape, alpha), column)
+            log_loss += samme_log_loss(error, alpha, K)
+            yield Round((tree,), error, alpha, exponential(log_loss), np.full(column.shape, alpha), column)
             return
         if error >= 1 - 1 / K:
             if not past:
@@ -159,24 +160,31 @@ def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> 
                     f"X: expected trees with a weighted error below 1 - 1/K = {1 - 1 / K:g}, got {error:g} in the first"
                 )
             return
-        alpha = learning_rate * (np.log((1 - error) / error) + np.log(K - 1))
+        alpha = learning_rate * (math.log((1 - error) / error) + math.log(K - 1))
         past += alpha
-        step = alpha * (K - 1) / K
-        log_loss += np.logaddexp(np.log1p(-error) - step, np.log(error) + step / max(K - 1, 1))
-        yield Round((tree,), error, float(alpha), _exp(log_loss), np.full(column.shape, alpha), column)
-        _reweigh(w, tree.incorrect, error, alpha)
+        log_loss += samme_log_loss(error, alpha, K)
+        yield Round((tree,), error, alpha, exponential(log_loss), np.full(column.shape, alpha), column)
+        reweigh(w, tree.incorrect, error, alpha)
+
+
+def samme_log_loss(error: float, alpha: float, K: int) -> float:
+    """What a round adds to the logarithm of the exponential loss, whose scores grow by (K - 1)/K α."""
+    step = alpha * (K - 1) / K
+    if error == 0:
+        return -step
+    return float(np.logaddexp(np.log1p(-error) - step, np.log(error) + step / (K - 1)))
 
 
 # These two are the whole of SAMME's work on rows: the error, and the update by two multipliers.
 
 
-def _error(w: Array, incorrect: Array) -> float:
+def weighted_error(w: Array, incorrect: Array) -> float:
     """The weighted share of the rows that are incorrect; the weights are scaled to a sum of 1."""
     w /= w.sum()
     return float((w * incorrect).sum())
 
 
-def _reweigh(w: Array, incorrect: Array, error: float, alpha: float) -> None:
+def reweigh(w: Array, incorrect: Array, error: float, alpha: float) -> None:
     """w ← w e^α where incorrect, in place and of sum 1."""
     less = np.exp(-alpha)
     right = 1 / ((1 - error) * less + error)
@@ -190,7 +198,7 @@ def _samme_r(grow: Grow, w: Array, classes: Array, learning_rate: float, floor: 
         if floor:
             np.maximum(w, floor, out=w)
         tree = grow(w)
-        error = _error(w, tree.incorrect)
+        error = weighted_error(w, tree.incorrect)
         leaves = _leaves(tree)
         W = leaves.sum(axis=1, keepdims=True)
         p = np.divide(leaves, W, out=np.full(leaves.shape, 1 / K), where=W > 0)
@@ -204,7 +212,7 @@ def _samme_r(grow: Grow, w: Array, classes: Array, learning_rate: float, floor: 
         total = w.sum()
         log_loss += most + np.log(total)
         w /= total
-        yield Round((tree,), error, 1.0, _exp(log_loss), value[None], None)
+        yield Round((tree,), error, 1.0, exponential(log_loss), value[None], None)
         if error == 0:
             return
 
@@ -252,7 +260,7 @@ def _additive(
         else:
             margin = own_score if K == 2 else (own_score - (F.sum(axis=0) - own_score) / (K - 1)) / K
             least = margin[present].min()
-            loss = _exp(np.log((first * np.exp(np.minimum(least - margin, 0))).sum()) - least)
+            loss = exponential(np.log((first * np.exp(np.minimum(least - margin, 0))).sum()) - least)
         yield Round(tuple(trees), error, 1.0, loss, *_columns(np.array(values), K, logit))
 
 
@@ -285,7 +293,8 @@ def _leaves(tree: Grown) -> Array:
     return tree.value[len(tree.feature) :]
 
 
-def _exp(x: float) -> float:
+def exponential(x: float) -> float:
+    """e^x, inf where that overflows."""
     return math.exp(x) if x < 709.7 else math.inf
 
 
@@ -520,10 +529,7 @@ def fit_trees(
         weight_trim = _number("weight_trim", weight_trim, "a number above 0 and at most 1", 1.0)
     regression = algorithm in ("gentle", "logit")
     coded, y, K = _coded(X, y, regression, missing)
-    if sample_weight is None:
-        sample_weight = np.ones(coded.N)
-    else:
-        sample_weight = _checked_weight(sample_weight, coded.N)
+    sample_weight = np.ones(coded.N) if sample_weight is None else _checked_weight(sample_weight, coded.N)
     learner = Learner(coded, "squared_error" if regression else criterion, max_depth)
     found = rounds(learner, y, sample_weight, K, algorithm, learning_rate, trim=weight_trim)
     return Ensemble.of(list(islice(found, n_rounds)), learner, K, algorithm)
