@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from ..boosting import ensemble as boosted
-from ..boosting.ensemble import Ensemble
+from ..boosting.ensemble import Ensemble, Reweighed
 from ..boosting.trees import Grown, Learner, Trees, encode
 from .boosting import EPSILON, Boosting, BoostingIteration, Rows, Step, seed_of
 from .decision_trees import Grower, estimators_of
@@ -325,10 +325,11 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
                 self.classes_ = getattr(estimator, "classes_", None)
                 self.n_classes_ = len(self.classes_)
             K = self.n_classes_
-            w = w.copy()  # the estimator may keep what it was given
+            weights = Reweighed(w.copy())  # the estimator may keep what it was given
+            w = weights.w
             if self.algorithm == "SAMME.R":
                 odds = _log_odds(estimator, X)
-                error = boosted.weighted_error(w, self.classes_[odds.argmax(axis=1)] != y)
+                error = weights.error(self.classes_[odds.argmax(axis=1)] != y)
                 exponent = -self.learning_rate * odds[np.arange(len(w)), np.searchsorted(self.classes_, y)]
                 exponent /= max(K - 1, 1)
                 most = exponent[~absent].max()
@@ -338,8 +339,7 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
                 log_loss += most + math.log(total)
                 yield Step(1.0, error, boosted.exponential(log_loss), estimator)
             else:
-                incorrect = estimator.predict(X) != y
-                error = boosted.weighted_error(w, incorrect)
+                error = weights.error(estimator.predict(X) != y)
                 if error >= 1 - 1 / K and error > 0:
                     if n == 0:
                         raise ValueError(WORSE_THAN_RANDOM)
@@ -350,7 +350,7 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
                 log_loss += boosted.samme_log_loss(error, weight, K)
                 yield Step(weight, error, boosted.exponential(log_loss), estimator)
                 if error > 0:
-                    boosted.reweigh(w, incorrect, error, weight)
+                    weights.update(weight)
             if error == 0:
                 return
 
@@ -623,6 +623,9 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
 
         parts = self._run(self._steps(rows, weak), n_old, self._score(held, learner))
         trees = Trees.stacked(parts, grower.criterion, learner.coded.D)
+        if not learner.coded.missing:  # NaN would go where more of the bootstrap's rows went, not of the distinct ones
+            drawn = trees.value[..., 0]
+            trees = replace(trees, missing_left=(trees.feature < 0) | (drawn[:, 1::2] > drawn[:, 2::2]))
         self._keep_grown(trees, seeds[: len(trees)])
 
     def _steps(self, rows: Rows, weak: Callable[[int, Array], tuple[Any, Array]]) -> Iterator[Step]:
