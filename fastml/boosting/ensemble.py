@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import check
-from .trees import Coded, Grown, Learner, Trees, check_classes, encode
+from .trees import Coded, Grown, Learner, Trees, check_classes, checked_rows, encode
 
 __all__ = [
     "ALGORITHMS", "Ensemble", "Reweighed", "Round", "WorseThanRandom", "decision", "exponential", "fit_stumps",
@@ -252,8 +252,7 @@ def _additive(
         if logit:
             p = _probabilities(F)
             weights = first * np.maximum(p * (1 - p), 2 * EPSILON)
-            with np.errstate(divide="ignore"):
-                targets = np.where(own, np.minimum(1 / p, CLIP), -np.minimum(1 / (1 - p), CLIP))
+            targets = np.where(own, 1 / np.maximum(p, 1 / CLIP), -1 / np.maximum(1 - p, 1 / CLIP))
         else:
             w = first * np.exp(np.minimum(margin[present].min() - margin, 0))
             weights, targets = [w / w.sum()] * len(F), codes
@@ -649,10 +648,9 @@ def _coded(X: ArrayLike | Coded, y: ArrayLike, regression: bool, missing: str) -
     if y is None:
         raise TypeError("y: expected an array, got None")
     if not isinstance(X, Coded):
-        N = len(X) if hasattr(X, "__len__") else 0
-        classes = check_classes(y, N)
-        coded = encode(X, None if regression else classes, missing=missing)
-        y = classes
+        X = checked_rows(X)
+        y = check_classes(y, len(X))
+        coded = encode(X, None if regression else y, missing=missing)
     else:
         coded = X
         y = check_classes(y, coded.N, coded.K or None)
