@@ -1,4 +1,4 @@
-"""Pictures of Gaussian mixtures and of how their fits converged, with matplotlib (the extra `plot`).
+"""Pictures of Gaussian mixtures, and of how their fits and those of boosting went, with matplotlib (the extra `plot`).
 
 Each function draws on the Axes given and returns it. Without one it makes a figure of its own, which pyplot does not
 know of: save it with `ax.figure.savefig(path)`. Colours are Okabe and Ito's, which the colour-blind can tell apart, and
@@ -19,7 +19,7 @@ from .mixture.gaussian import Gaussians, factors_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["convergence", "mixture"]
+__all__ = ["boosting_curve", "convergence", "mixture"]
 
 Array = NDArray[np.float64]
 
@@ -279,6 +279,66 @@ def convergence(lower_bounds: ArrayLike, *, tol: float | None = None, ax: "Axes 
         # In the middle there is room: gains are above it, and the log-likelihood at its height.
         middle = {"xycoords": beside.get_yaxis_transform(), "textcoords": "offset points", "ha": "center"}
         beside.annotate(f"tol = {tol:g}", (0.5, tol), (0, 3), fontsize=8, **middle)
+    return ax
+
+
+def boosting_curve(train: ArrayLike, validation: ArrayLike | None = None, *, ax: "Axes | None" = None) -> "Axes":
+    """Draw the error or loss of boosting by round, and on a second axis the score of rows that were held out.
+
+    Parameters
+    ----------
+    train : array of shape (rounds,)
+        Errors or losses of the rows that were fitted: `train_loss_` of `fastml.sklearn.AdaBoostClassifier`, or 1 less
+        what its `staged_score` gives.
+    validation : array of shape (rounds,) or None
+        Scores: its `validation_scores_`. The best one, where `early_stopping` cuts the ensemble, is marked.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None for a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        That of the error, numbered from 1; the scores' is the last of `ax.figure.axes`.
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    TypeError, ValueError
+        `train` or `validation` are not finite numbers in one axis, at least one of them.
+
+    Examples
+    --------
+    >>> from fastml import plot
+    >>> ax = plot.boosting_curve([0.9, 0.7, 0.6], [0.8, 0.9, 0.85])  # doctest: +SKIP
+    >>> ax.figure.axes[1].lines[0].get_ydata().tolist()  # doctest: +SKIP
+    [0.8, 0.9, 0.85]
+    """
+    curves = []
+    for name, value in (("train", train), ("validation", validation)):
+        if value is None and name == "train":
+            raise TypeError("train: expected an array, got None")
+        found = check.arrays(**{name: value})[name]
+        if found is not None:
+            check.shape(name, found, "N", {})
+            if not (len(found) and np.isfinite(found).all()):
+                raise ValueError(f"{name}: expected finite numbers, at least one, got {value!r}")
+        curves.append(found)
+    train, validation = curves
+    ax = _axes(ax)
+    from matplotlib.ticker import MaxNLocator
+
+    blue, red = COLOURS[:2]
+    ax.plot(np.arange(1, len(train) + 1), train, color=blue, marker="o", markersize=3)
+    ax.set_xlabel("round")
+    ax.set_ylabel("error of the fitted rows", color=blue)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if validation is not None:
+        beside = ax.twinx()
+        beside.set_ylabel("score of the rows held out", color=red)
+        rounds, best = np.arange(1, len(validation) + 1), int(validation.argmax())
+        beside.plot(rounds, validation, color=red, marker="s", markersize=3, linestyle="--")
+        beside.plot([best + 1], [validation[best]], color="black", marker="v", markersize=8, linestyle="")
     return ax
 
 

@@ -251,6 +251,39 @@ def test_convergence_of_a_fit():
     assert "loss" not in beside.get_ylabel()
 
 
+# ------------------------------------------------------------------------------------------------------------- boosting
+
+
+def test_boosting_curve(tmp_path):
+    ax = plot.boosting_curve([0.9, 0.7, 0.6], [0.5, 0.75, 0.75])
+    (line,) = ax.lines
+    assert line.get_xdata().tolist() == [1, 2, 3] and line.get_ydata().tolist() == [0.9, 0.7, 0.6]
+    first, beside = ax.figure.axes
+    assert first is ax and beside.get_ylabel() == "score of the rows held out"
+    scores, best = beside.lines
+    assert scores.get_ydata().tolist() == [0.5, 0.75, 0.75]
+    assert best.get_xdata() == [2] and best.get_ydata() == [0.75]  # the first of equals, where a fit is cut
+    ax.figure.savefig(tmp_path / "curve.png")
+    given = Figure().add_subplot()
+    assert plot.boosting_curve([0.5], ax=given) is given and given.figure.axes == [given]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"train": None}, TypeError, "train: expected an array, got None"),
+        ({"train": []}, ValueError, "train: expected finite numbers, at least one"),
+        ({"train": [[0.1]]}, ValueError, "train: expected shape"),
+        ({"train": [0.1], "validation": [np.nan]}, ValueError, "validation: expected finite numbers"),
+        ({"train": [0.1], "validation": "high"}, TypeError, "validation: expected float32 or float64"),
+        ({"train": [0.1], "ax": Figure()}, TypeError, "ax: expected matplotlib Axes or None, got Figure"),
+    ],
+)
+def test_errors_of_boosting_curve(arguments, error, message):
+    with pytest.raises(error, match=message):
+        plot.boosting_curve(**arguments)
+
+
 # --------------------------------------------------------------------------------------------------------------- errors
 
 
@@ -333,7 +366,7 @@ def test_examples():
         for example in test.examples:
             example.options.pop(doctest.SKIP, None)
         runner.run(test)
-    assert runner.summarize(verbose=False) == (0, 6)
+    assert runner.summarize(verbose=False) == (0, 9)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")

@@ -1,5 +1,6 @@
-"""scikit-learn's own tests of its GaussianMixture, with ours in its place."""
+"""scikit-learn's own tests of its GaussianMixture and its AdaBoost, with ours in their place."""
 
+import importlib
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 sklearn = pytest.importorskip("sklearn", minversion="1.6")
 pytest.importorskip("sklearn.mixture.tests", reason="this scikit-learn comes without its tests")
-ours = pytest.importorskip("fastml.sklearn").GaussianMixture
+ours = pytest.importorskip("fastml.sklearn")
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -31,21 +32,30 @@ NOT_OURS = {
 }
 
 
-def own_tests(name):
-    """The test functions of a file of scikit-learn's, loaded anew while its GaussianMixture is ours."""
-    path = Path(sklearn.__file__).parent / "mixture" / "tests" / f"{name}.py"
+def own_tests(package, name, *replaced):
+    """The test functions of a file of scikit-learn's, loaded anew while what is replaced in its package is ours."""
+    path = Path(sklearn.__file__).parent / package / "tests" / f"{name}.py"
     spec = spec_from_file_location(f"sklearn_own_{name}", path)
     module = module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sklearn.mixture, "GaussianMixture", ours)
+        for estimator in replaced:
+            patch.setattr(importlib.import_module(f"sklearn.{package}"), estimator, getattr(ours, estimator))
         spec.loader.exec_module(module)
-    assert module.GaussianMixture is ours
+    assert all(getattr(module, estimator) is getattr(ours, estimator) for estimator in replaced)
     left_out = {test for tests in NOT_OURS.values() for test in tests}
-    return {test: f for test, f in vars(module).items() if test.startswith("test_") and test not in left_out}
+    found = {test: f for test, f in vars(module).items() if test.startswith("test_") and test not in left_out}
+    assert not found.keys() & globals().keys()
+    for f in found.values():  # pytest no longer takes an iterator, which scikit-learn's zip(…) is
+        f.pytestmark = [
+            pytest.mark.parametrize(m.args[0], list(m.args[1]), **m.kwargs).mark if m.name == "parametrize" else m
+            for m in getattr(f, "pytestmark", [])
+        ]
+    return found
 
 
-globals().update(own_tests("test_gaussian_mixture"))
-globals().update(own_tests("test_mixture"))
+globals().update(own_tests("mixture", "test_gaussian_mixture", "GaussianMixture"))
+globals().update(own_tests("mixture", "test_mixture", "GaussianMixture"))
+globals().update(own_tests("ensemble", "test_weight_boosting", "AdaBoostClassifier", "AdaBoostRegressor"))
 
 
 @pytest.fixture(params=["float32", "float64"])

@@ -1,4 +1,4 @@
-"""Boosting: weights of rows from round to round, the exponential loss and its derivatives, and trees, the weak learner.
+"""Boosting: weights of rows from round to round, the exponential loss its derivatives, trees, and ensembles of them.
 
 Functions of arrays; the estimators, with scikit-learn's interface, are in `fastml.sklearn`.
 
@@ -8,6 +8,7 @@ Functions of arrays; the estimators, with scikit-learn's interface, are in `fast
 ([0.5, 0.167, 0.167, 0.167], 0.25)
 """
 
+from .ensemble import Ensemble, Round, decision, fit_stumps, fit_trees, rounds, staged_decision
 from .losses import (
     custom_objective,
     exponential_gradient,
@@ -31,22 +32,29 @@ from .weights import (
 
 __all__ = [
     "Coded",
+    "Ensemble",
     "Grown",
     "Learner",
+    "Round",
     "Trees",
     "custom_objective",
+    "decision",
     "encode",
     "exponential_gradient",
     "exponential_hessian",
     "exponential_loss",
+    "fit_stumps",
+    "fit_trees",
     "gentle_update",
     "log_exponential_loss",
     "logit_update",
     "r2_update",
+    "rounds",
     "samme_error",
     "samme_r_update",
     "samme_update",
     "samme_update_next",
+    "staged_decision",
     "trim",
     "weighted_median",
     "weighted_quantile",

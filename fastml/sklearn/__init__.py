@@ -7,7 +7,17 @@
 [[10.5], [0.5]]
 """
 
+from .adaboost import AdaBoostClassifier, AdaBoostRegressor
+from .boosting import BoostingIteration
 from .gaussian_mixture import GaussianMixture, Iteration
 from .multinomial_mixture import MultinomialIteration, MultinomialMixture
 
-__all__ = ["GaussianMixture", "Iteration", "MultinomialIteration", "MultinomialMixture"]
+__all__ = [
+    "AdaBoostClassifier",
+    "AdaBoostRegressor",
+    "BoostingIteration",
+    "GaussianMixture",
+    "Iteration",
+    "MultinomialIteration",
+    "MultinomialMixture",
+]

@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from .. import check
 from ..threads import blas_limit
+from .progress import progress_bar
 from .source import Source
 
 __all__ = ["ExpectationMaximisation", "check_rows", "check_weight", "checked_weights"]
@@ -103,7 +104,12 @@ class ExpectationMaximisation:
         anew = self._starts_anew()
         n_init = self.n_init if anew else 1
         best = None
-        with _progress_bar(self.progress, n_init, self.max_iter) as show:
+        with progress_bar(self.progress, self.max_iter) as advance:
+
+            def show(iteration: Any) -> None:
+                text = f"start {iteration.init + 1} of {n_init}, lower bound {iteration.lower_bound:.6g}"
+                advance(iteration.n_iter, text)
+
             for init in range(n_init):
                 self._print_verbose_msg_init_beg(init)
                 run = self._run(start(), -np.inf if anew else self.lower_bound_, step, init, show)
@@ -193,27 +199,3 @@ def check_rows(source: Source, n_components: int) -> None:
         raise ValueError(
             f"Expected n_samples >= n_components but got n_components = {n_components}, n_samples = {source.counted}"
         )
-
-
-# ------------------------------------------------------------------------------------------------------------ progress
-
-
-@contextmanager
-def _progress_bar(wanted: bool, n_init: int, max_iter: int) -> Iterator[Callable[[Any], None]]:
-    """A function that shows an iteration on stderr, if that is wanted and a terminal."""
-    if not wanted:
-        yield lambda iteration: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=max_iter)
-
-        def show(iteration: Any) -> None:
-            text = f"start {iteration.init + 1} of {n_init}, lower bound {iteration.lower_bound:.6g}"
-            bar.update(task, completed=iteration.n_iter, description=text)
-
-        yield show
