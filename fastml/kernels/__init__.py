@@ -61,10 +61,10 @@ Trees, besides
   child, grandchild … are its own, those of its right ones 0. x goes left where x ≤ threshold, NaN where missing_left.
 * Rows in `rows` (rising; None for all) whose weight is above 0 grow the tree; `leaf` is of all rows. `classes` are
   where the rows of each class begin, and N; or it is None and there is a `target`, incorrect None.
-* `value` is the weight of each class in a node; of a target y, Σw, Σwy and Σwy². `incorrect` are the rows whose class
-  is not the one of most weight in their leaf (the first of those).
-* The split of a node is the one of the lowest criterion, of equal ones that of the lowest feature and threshold; NaN go
-  right rather than left where both are equal. Only rounding may tell the back ends' choices apart.
+* `value` is the weight of each class in a node, those within `LEVEL` of the largest being made equal to it; of a target
+  y, Σw, Σwy and Σwy². `incorrect` are the rows whose class is not the one of most weight in their leaf (the first).
+* The split of a node is the one of the lowest criterion, of equal ones that of the lowest feature, NaN on the right
+  rather than on the left, the lowest threshold. Only rounding may tell the back ends' choices apart.
   The threshold is midway between two rows' values, or where that rounds to the greater one, the smaller.
   A node of fewer than two rows, or of impurity at most 2^-52, does not split; else it does, however little it gains.
 * The number of rows is below 2^31. A tree has at most 8 levels of splits.

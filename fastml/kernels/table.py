@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 __all__ = [
-    "BINS", "CHUNK", "CRITERIA", "FACTORS", "KERNELS", "TIE", "TILE", "Codes", "Kernel", "Rows", "Table", "shape_of",
+    "BINS", "CHUNK", "CRITERIA", "FACTORS", "KERNELS", "LEVEL", "TIE", "TILE", "Codes", "Kernel", "Rows", "Table",
+    "shape_of",
 ]  # fmt: skip
 
 Sizes = dict[str, int]
@@ -47,6 +48,11 @@ BINS = 256
 
 TIE = 1e-7
 """Values that differ by no more than this, in their own dtype, are not split from each other; scikit-learn's."""
+
+
+LEVEL = 2.0**-43
+"""Classes whose weights in a node differ from the largest by less than this part of all weigh the same: sums of the
+same numbers in another order do."""
 
 
 class Codes(NamedTuple):

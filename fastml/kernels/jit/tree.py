@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..table import BINS, CRITERIA, TIE
+from ..table import BINS, CRITERIA, LEVEL, TIE
 from .compiling import compiled, inlined
 from .sequence import blocks, share
 
@@ -227,6 +227,11 @@ def _rows(
     units = np.empty(len(count))
     for node in range(len(count)):
         W = value[node, 0] if kind == SQUARED_ERROR else value[node].sum()
+        if kind != SQUARED_ERROR:
+            most = value[node].max()
+            for k in range(value.shape[1]):
+                if value[node, k] >= most - LEVEL * W:
+                    value[node, k] = most
         wanted[node] = count[node] > 1 and _impurity(value[node], W, kind) > EPSILON
         weights[node] = 0
         units[node] = 2.0 ** -min(max(np.floor(np.log2(max(W, TINY))), -1000), 1000)

@@ -553,6 +553,14 @@ static void FN(move_block)(const FN(grove) * g, const int32_t *list, int32_t *to
 
 /* ------------------------------------------------------------------------------------------------------- growing */
 
+/* Of classes that weigh the same but for rounding, the first is to be the heaviest. */
+static void FN(level_out)(double *value, intptr_t K) {
+    double W = 0, most = value[FN(heaviest)(value, K)];
+    for (intptr_t k = 0; k < K; k++) W += value[k];
+    for (intptr_t k = 0; k < K; k++)
+        if (value[k] >= most - FM_LEVEL * W) value[k] = most;
+}
+
 static int FN(pure)(const FN(grove) * g, const double *value) {
     double W = 0, sum = 0;
     const int criterion = g->p->criterion;
@@ -639,6 +647,8 @@ static void FN(branch)(FN(grove) * g, const fm_node *node) {
         for (int s = 0; s < 2; s++)
             for (intptr_t c = 0; c < (g->squares ? 3 : 1); c++) value[s][g->squares ? c : block->k] += block->sums[s][c];
     }
+    for (int s = 0; s < 2; s++)
+        if (!g->squares) FN(level_out)(value[s], C);
     p->feature[node->i] = p->split.feature;
     p->threshold[node->i] = FN(midway)(g, &p->split);
     const int32_t *order = p->order + p->split.feature * g->N;
@@ -790,6 +800,7 @@ static size_t FN(grow)(fm_tree *p, intptr_t worker, intptr_t workers) {
                 }
         } else
             for (intptr_t b = 0; b < p->blocks; b++) p->value[g->blocks[b].k] += g->blocks[b].sums[0][0];
+        if (!g->squares) FN(level_out)(p->value, C);
         if (!(P > 0 && p->count[0] > 1 && !FN(pure)(g, p->value))) {
             p->top = -1;
             FN(at_rest)(g, 0);

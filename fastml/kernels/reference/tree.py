@@ -10,7 +10,7 @@
 
 import numpy as np
 
-from ..table import BINS, TIE
+from ..table import BINS, LEVEL, TIE
 
 EPSILON = np.finfo("float64").eps
 
@@ -134,6 +134,8 @@ def tree_grow(
     for i in range(len(count)):
         here = rows[node[rows] == i]
         value[i], count[i] = channels[here].sum(axis=0), len(here)
+        if classes is not None:
+            value[i, value[i] >= value[i].max() - LEVEL * value[i].sum()] = value[i].max()
         if i >= len(feature):
             continue
         if len(here) > 1 and _impurity(value[i], criterion) > EPSILON:
