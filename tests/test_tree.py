@@ -252,11 +252,23 @@ def test_what_can_be_separated_is(cell, dtype):
 
 
 def test_of_equal_splits_the_first(cell):
-    """A feature that is there twice splits in the first place; so does one that is mirrored."""
+    """A feature that is there twice splits in the first place. So does one that is mirrored, and the lower of two
+    thresholds, where weights are 1 and all sums exact.
+    """
     for criterion in ("gini", "entropy", "error", "squared_error"):
         problem = draw(300, 3, 3, criterion=criterion, depth=2, weighted="equal")
         twice = problem.having(X=np.ascontiguousarray(np.concatenate([problem.X, problem.X], axis=1)))
         assert (twice.grow().feature < 3).all()
+    for criterion in ("gini", "error"):
+        problem = draw(300, 3, 3, criterion=criterion, depth=1).having(weight=np.ones(300))
+        twice = problem.having(X=np.ascontiguousarray(np.concatenate([problem.X, -problem.X], axis=1)))
+        assert (twice.grow().feature < 3).all()
+    for n in (1, 5, 100):  # rows of the first class at either end
+        x = np.arange(300.0)
+        y = ((x >= n) & (x < 300 - n)).astype(int)
+        order = y.argsort(kind="stable")
+        ends = draw(300, 1, 2, depth=1).having(X=x[order, None], y=y[order], weight=np.ones(300))
+        assert ends.grow().threshold[0] == n - 0.5
 
 
 # -------------------------------------------------------------------------------------------------- leaves and scores

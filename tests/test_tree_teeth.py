@@ -101,6 +101,7 @@ def damaged(problem, right):
             wrong = CLASSES[CLASSES.index(problem.criterion) - 1]
             yield "another criterion", problem.having(criterion=wrong).grow()
     if problem.K:
+        yield "the first class for argmax", right._replace(incorrect=problem.y != 0)
         yield "incorrect turned round", right._replace(incorrect=~right.incorrect)
         node = right.leaf.astype(int) + P
         yield "the last class for argmax", right._replace(incorrect=right.value[node].argmin(axis=1) != problem.y)
