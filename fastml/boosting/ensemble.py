@@ -34,6 +34,8 @@ ALGORITHMS = ("SAMME", "SAMME.R", "gentle", "logit")
 EPSILON = float(np.finfo("float64").eps)
 CLIP = 4.0
 """Largest working response of LogitBoost; Friedman, Hastie and Tibshirani find 2 to 4 to work well."""
+TIED = 1e-10
+"""Relative difference of two sums of weights that rounding may make, of up to 10^6 rows."""
 BLOCK = 64
 """Trees that rows are run through at a time where each tree's leaves are wanted: N bytes each."""
 
@@ -98,9 +100,9 @@ def rounds(
     begin : iterable of Grown, optional
         The first trees, as they were grown before; `leaf` and `incorrect` of the coded rows.
 
-    Yields
-    ------
-    Round
+    Returns
+    -------
+    iterator of Round
 
     Raises
     ------
@@ -133,11 +135,12 @@ def rounds(
         grown = next(begin, None)
         return learner.grow(weight, target, _kept(weight, trim)) if grown is None else grown
 
+    y = y[rows]
     if algorithm == "SAMME":
-        return _samme(grow, w, n_classes, learning_rate, floor)
+        return _samme(lambda weight: _settled(grow(weight), y), w, n_classes, learning_rate, floor)
     if algorithm == "SAMME.R":
-        return _samme_r(grow, w, learner.coded.classes, learning_rate, floor)
-    return _additive(grow, w, y[rows], n_classes, learning_rate, floor, algorithm == "logit")
+        return _samme_r(lambda weight: _settled(grow(weight), y), w, learner.coded.classes, learning_rate, floor)
+    return _additive(grow, w, y, n_classes, learning_rate, floor, algorithm == "logit")
 
 
 def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> Iterator[Round]:
@@ -165,6 +168,21 @@ def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> 
         log_loss += samme_log_loss(error, alpha, K)
         yield Round((tree,), error, alpha, exponential(log_loss), np.full(column.shape, alpha), column)
         weights.update(alpha)
+
+
+def _settled(tree: Grown, y: Array) -> Grown:
+    """The tree, with the first class where rounding alone decided between the heaviest classes of a node.
+
+    Equal weights of the first rounds give equal sums, but for the order of the additions: of digits' first stump,
+    scikit-learn's is class 1 and another order's class 3, and the test accuracies 0.77 and 0.67.
+    """
+    most = tree.value.max(axis=1, keepdims=True)
+    column = (tree.value >= most * (1 - TIED)).argmax(axis=1)
+    nodes = np.flatnonzero(column != tree.value.argmax(axis=1))
+    if len(nodes):
+        tree.value[nodes, column[nodes]] = most[nodes, 0]
+        np.not_equal(column[len(tree.feature) :][tree.leaf], y, out=tree.incorrect)
+    return tree
 
 
 def samme_log_loss(error: float, alpha: float, K: int) -> float:
