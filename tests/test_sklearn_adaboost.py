@@ -308,8 +308,8 @@ CHECKS = [
     check
     for estimator in (AdaBoostClassifier(n_estimators=5), AdaBoostRegressor(n_estimators=5))
     for check in estimator_checks_generator(estimator)
-    # Of 15 rows and 30 features: most splits are tied, and rounding decides, which differs for weighted and for repeated
-    # rows (test_ensemble.py has both, without ties); and a bootstrap of weighted rows is none of repeated ones.
+    # Of 15 rows and 30 features: most splits are tied, and rounding decides, which differs for weighted and repeated
+    # rows (test_ensemble.py has both, without ties). And a bootstrap of weighted rows is none of repeated ones.
     if "sample_weight_equivalence" not in str(check[1])
 ]
 
