@@ -160,8 +160,7 @@ def test_stumps_are_scikit_learns(K, criterion, weighted):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("criterion", ["gini", "entropy"])
-@pytest.mark.parametrize("K", [2, 3, 5])
+@pytest.mark.parametrize(("K", "criterion"), [(2, "gini"), (2, "entropy"), (3, "entropy"), (5, "gini")])
 def test_deeper_trees_are_scikit_learns(K, criterion, weighted):
     """Of depth 3. Some of their nodes have a few rows, which several splits part alike: of the first without."""
     for seed in range(8):
@@ -176,11 +175,11 @@ def test_deeper_trees_are_scikit_learns(K, criterion, weighted):
 
 
 @pytest.mark.parametrize("loss", ["linear", "square", "exponential"])
-@pytest.mark.parametrize(("max_depth", "D"), [(1, 3), (3, 1), (None, 1)])
+@pytest.mark.parametrize(("max_depth", "D"), [(1, 3), (None, 1)])
 def test_regression_is_scikit_learns(loss, max_depth, D):
     """The default depth is 3."""
     found = 0
-    for seed in range(3):
+    for seed in range(2):
         X, y = problem(0, D=D, seed=seed)
         weight = weights_with_zeros(len(X), seed) if seed else None
         tree = None if max_depth is None else DecisionTreeRegressor(max_depth=max_depth)
@@ -189,7 +188,7 @@ def test_regression_is_scikit_learns(loss, max_depth, D):
         if other is not None:
             alike(ours.fit(X, y, weight), other, problem(0, D=D, seed=9)[0])
             found += 1
-    assert found >= 2
+    assert found == 2
 
 
 def test_defaults_and_labels():

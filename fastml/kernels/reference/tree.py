@@ -57,32 +57,40 @@ def _score(L, R, criterion):
     """2: L and R (…, C), neither side empty."""
     sides = (L, R)
     if criterion == "gini":
-        return sum((S**2).sum(axis=-1) / S.sum(axis=-1) for S in sides)
+        return sum(_over((S**2).sum(axis=-1), S.sum(axis=-1)) for S in sides)
     if criterion == "entropy":
         return sum(_xlogx(S).sum(axis=-1) - _xlogx(S.sum(axis=-1)) for S in sides)
     if criterion == "error":
         return sum(S.max(axis=-1) for S in sides)
-    return sum(S[..., 1] ** 2 / S[..., 0] for S in sides)
+    return sum(_over(S[..., 1] ** 2, S[..., 0]) for S in sides)
+
+
+def _over(a, b):
+    """a / b; 0 of a side whose weight, beside the node's, is none."""
+    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
 def _midway(a, b):
-    threshold = float(a) / 2 + float(b) / 2
-    return threshold if threshold < b else float(a)
+    a, b = np.float64(a), np.float64(b)  # a Python float would be rounded to the float32 that it is compared with
+    threshold = a / 2 + b / 2
+    return threshold if threshold < b else a
 
 
 def _splits(values, channels, missing, criterion):
     """(score, threshold, missing_left) of one feature's splits, the best first; `missing` (C,) is None for none."""
-    n, T = len(values), channels.sum(axis=0) + (0 if missing is None else missing)
-    place = 1 + np.flatnonzero(values[1:] > values[:-1] + values.dtype.type(TIE))
-    sums = channels.cumsum(axis=0)
+    n, place = len(values), 1 + np.flatnonzero(values[1:] > values[:-1] + values.dtype.type(TIE))
+    none = np.zeros((1, channels.shape[1]))
+    # From both ends: what is left of a difference is rounding where one side has little of the weight.
+    before = np.concatenate([none, channels.cumsum(axis=0)])
+    after = np.concatenate([channels[::-1].cumsum(axis=0)[::-1], none])
     found = []
     for left in (False,) if missing is None else (False, True):
         at = place if left or missing is None else np.append(place, n)
         if len(at):
-            L = sums[at - 1] + (missing if left else 0)
-            with np.errstate(invalid="ignore", divide="ignore"):
-                score = _score(L, T - L, criterion)
-            score = np.where(np.isfinite(score), score, -np.inf)  # a side's weight may round to 0: no split
+            sides = [before[at], after[at]]
+            if missing is not None:
+                sides[not left] = sides[not left] + missing
+            score = _score(*sides, criterion)
             best = score.argmax()
             i = at[best]
             found.append((score[best], np.inf if i == n else _midway(values[i - 1], values[i]), left))
@@ -133,7 +141,8 @@ def tree_grow(
             if classes is None:
                 y = target[here] - value[i, 1] / value[i, 0]
                 shifted = sample_weight[here, None] * np.stack([np.ones(len(y)), y, y * y], axis=1)
-            split = _split(codes, here, shifted, criterion)
+            unit = np.frexp(value[i, 0] if classes is None else value[i].sum())[1]
+            split = _split(codes, here, np.ldexp(shifted, -unit), criterion)  # squares of 1e±300 are out of range
             if split is not None:
                 feature[i], threshold[i], missing_left[i] = split
         inside = node == i
