@@ -41,7 +41,7 @@ NODES = (
 )  # fmt: skip
 
 
-def problem(K, N=400, D=3, seed=0, noise=0.3):
+def problem(K, N=300, D=3, seed=0, noise=0.3):
     """Continuous features; classes with noise, or of K = 0 a number."""
     random = np.random.default_rng(seed)
     X = random.normal(size=(N, D)).astype("float32")
@@ -736,7 +736,7 @@ def test_a_warm_start_that_cannot_go_on(change, message):
     ],
 )
 def test_callback(estimator):
-    X, y = problem(0 if isinstance(estimator, AdaBoostRegressor) else 3)
+    X, y = problem(0 if isinstance(estimator, AdaBoostRegressor) else 3, N=400)
     told = []
     ours = clone(estimator).set_params(callback=told.append, n_estimators=6, random_state=0).fit(X, y)
     assert all(isinstance(each, BoostingIteration) for each in told) and [each.n_iter for each in told] == [
@@ -778,7 +778,7 @@ def test_n_jobs(threads):
 
 @pytest.mark.parametrize("ours", BOTH)
 def test_missing_values(ours):
-    X, y = problem(2, noise=0.05)
+    X, y = problem(2, N=400, noise=0.05)
     X[np.arange(len(X)) % 4 == 0, 0] = np.nan
     estimator = ours(random_state=0, n_estimators=20)
     with pytest.raises(ValueError, match="Input X contains NaN"):
