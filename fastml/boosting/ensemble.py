@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import check
+from ..backend import find
 from .trees import Coded, Grown, Learner, Trees, check_classes, checked_rows, encode
 
 __all__ = [
@@ -37,7 +38,7 @@ CLIP = 4.0
 TIED = 1e-10
 """Relative difference of two sums of weights that rounding may make, of up to 10^6 rows."""
 BLOCK = 64
-"""Trees that rows are run through at a time where each tree's leaves are wanted: N bytes each."""
+"""Trees that rows are run through at a time where their leaves are wanted: N bytes each."""
 
 
 class WorseThanRandom(ValueError):
@@ -353,15 +354,11 @@ def _kept(w: Array, trim: float | None) -> Array | None:
 def regrown(trees: Trees, coded: Coded, X: Array, y: Array) -> Iterator[Grown]:
     """Trees as their learner left them, on the rows X and classes y that were coded: what `rounds` may begin with."""
     X, y = X[coded.rows], y[coded.rows]
-    for leaf, e in zip(_each_leaf(trees, X), range(len(trees)), strict=True):
-        parts = (trees.feature[e], trees.threshold[e], trees.missing_left[e], trees.value[e], trees.count[e])
-        incorrect = None if coded.classes is None else trees.leaves[e].argmax(axis=1)[leaf] != y
-        yield Grown(*parts, leaf, incorrect)
-
-
-def _each_leaf(trees: Trees, X: Array) -> Iterator[Array]:
     for start in range(0, len(trees), BLOCK):
-        yield from trees[start : start + BLOCK].apply(X)
+        for e, leaf in enumerate(trees[start : start + BLOCK].apply(X), start):
+            parts = (trees.feature[e], trees.threshold[e], trees.missing_left[e], trees.value[e], trees.count[e])
+            incorrect = None if coded.classes is None else trees.leaves[e].argmax(axis=1)[leaf] != y
+            yield Grown(*parts, leaf, incorrect)
 
 
 # ----------------------------------------------------------------------------------------------------------- ensemble
@@ -628,16 +625,20 @@ def staged_decision(X: ArrayLike, ensemble: Ensemble) -> Iterator[Array]:
     >>> [scores.argmax(axis=1).tolist() for scores in staged_decision(X, fit_stumps(X, y, 3))]
     [[0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 1]]
     """
-    scores, T = None, ensemble.trees_per_round
-    for e, leaf in enumerate(_each_leaf(ensemble.trees, X)):
-        if scores is None:
-            scores = np.zeros((len(leaf), ensemble.n_classes))
-        if ensemble.column is None:
-            scores += ensemble.leaf_value[e, leaf]
-        else:
-            scores[np.arange(len(leaf)), ensemble.column[e, leaf]] += ensemble.leaf_value[e, leaf]
-        if (e + 1) % T == 0:
-            yield scores.copy()
+    trees, T = ensemble.trees, ensemble.trees_per_round
+    X = checked_rows(X, trees.n_features)
+    scores = np.zeros((len(X), ensemble.n_classes))
+    column = None if ensemble.column is None else np.ascontiguousarray(ensemble.column, np.intp)
+    value = ensemble.leaf_value if column is None else ensemble.leaf_value[..., None]
+    value = np.ascontiguousarray(value, "float64")
+    kernel = find("tree_scores").function
+    for start in range(0, len(trees), T):  # the kernel adds to scores: 2 to 3 times as fast as to add what leaves say
+        part = slice(start, start + T)
+        kernel(
+            X, trees.feature[part], trees.threshold[part], trees.missing_left[part],
+            None if column is None else column[part], value[part], scores,
+        )  # fmt: skip
+        yield scores.copy()
 
 
 # ----------------------------------------------------------------------------------------------------------- checking
