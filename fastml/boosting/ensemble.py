@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import check
+from ..backend import find
 from .trees import Coded, Grown, Learner, Trees, check_classes, checked_rows, encode
 
 __all__ = [
@@ -34,8 +35,10 @@ ALGORITHMS = ("SAMME", "SAMME.R", "gentle", "logit")
 EPSILON = float(np.finfo("float64").eps)
 CLIP = 4.0
 """Largest working response of LogitBoost; Friedman, Hastie and Tibshirani find 2 to 4 to work well."""
+TIED = 1e-10
+"""Relative difference of two sums of weights that rounding may make, of up to 10^6 rows."""
 BLOCK = 64
-"""Trees that rows are run through at a time where each tree's leaves are wanted: N bytes each."""
+"""Trees that rows are run through at a time where their leaves are wanted: N bytes each."""
 
 
 class WorseThanRandom(ValueError):
@@ -98,9 +101,9 @@ def rounds(
     begin : iterable of Grown, optional
         The first trees, as they were grown before; `leaf` and `incorrect` of the coded rows.
 
-    Yields
-    ------
-    Round
+    Returns
+    -------
+    iterator of Round
 
     Raises
     ------
@@ -133,11 +136,12 @@ def rounds(
         grown = next(begin, None)
         return learner.grow(weight, target, _kept(weight, trim)) if grown is None else grown
 
+    y = y[rows]
     if algorithm == "SAMME":
-        return _samme(grow, w, n_classes, learning_rate, floor)
+        return _samme(lambda weight: _settled(grow(weight), y), w, n_classes, learning_rate, floor)
     if algorithm == "SAMME.R":
-        return _samme_r(grow, w, learner.coded.classes, learning_rate, floor)
-    return _additive(grow, w, y[rows], n_classes, learning_rate, floor, algorithm == "logit")
+        return _samme_r(lambda weight: _settled(grow(weight), y), w, learner.coded.classes, learning_rate, floor)
+    return _additive(grow, w, y, n_classes, learning_rate, floor, algorithm == "logit")
 
 
 def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> Iterator[Round]:
@@ -165,6 +169,21 @@ def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> 
         log_loss += samme_log_loss(error, alpha, K)
         yield Round((tree,), error, alpha, exponential(log_loss), np.full(column.shape, alpha), column)
         weights.update(alpha)
+
+
+def _settled(tree: Grown, y: Array) -> Grown:
+    """The tree, with the first class where rounding alone decided between the heaviest classes of a node.
+
+    Equal weights of the first rounds give equal sums, but for the order of the additions: of digits' first stump,
+    scikit-learn's is class 1 and another order's class 3, and the test accuracies 0.77 and 0.67.
+    """
+    most = tree.value.max(axis=1, keepdims=True)
+    column = (tree.value >= most * (1 - TIED)).argmax(axis=1)
+    nodes = np.flatnonzero(column != tree.value.argmax(axis=1))
+    if len(nodes):
+        tree.value[nodes, column[nodes]] = most[nodes, 0]
+        np.not_equal(column[len(tree.feature) :][tree.leaf], y, out=tree.incorrect)
+    return tree
 
 
 def samme_log_loss(error: float, alpha: float, K: int) -> float:
@@ -335,15 +354,11 @@ def _kept(w: Array, trim: float | None) -> Array | None:
 def regrown(trees: Trees, coded: Coded, X: Array, y: Array) -> Iterator[Grown]:
     """Trees as their learner left them, on the rows X and classes y that were coded: what `rounds` may begin with."""
     X, y = X[coded.rows], y[coded.rows]
-    for leaf, e in zip(_each_leaf(trees, X), range(len(trees)), strict=True):
-        parts = (trees.feature[e], trees.threshold[e], trees.missing_left[e], trees.value[e], trees.count[e])
-        incorrect = None if coded.classes is None else trees.leaves[e].argmax(axis=1)[leaf] != y
-        yield Grown(*parts, leaf, incorrect)
-
-
-def _each_leaf(trees: Trees, X: Array) -> Iterator[Array]:
     for start in range(0, len(trees), BLOCK):
-        yield from trees[start : start + BLOCK].apply(X)
+        for e, leaf in enumerate(trees[start : start + BLOCK].apply(X), start):
+            parts = (trees.feature[e], trees.threshold[e], trees.missing_left[e], trees.value[e], trees.count[e])
+            incorrect = None if coded.classes is None else trees.leaves[e].argmax(axis=1)[leaf] != y
+            yield Grown(*parts, leaf, incorrect)
 
 
 # ----------------------------------------------------------------------------------------------------------- ensemble
@@ -610,16 +625,20 @@ def staged_decision(X: ArrayLike, ensemble: Ensemble) -> Iterator[Array]:
     >>> [scores.argmax(axis=1).tolist() for scores in staged_decision(X, fit_stumps(X, y, 3))]
     [[0, 1, 1, 1], [0, 0, 0, 1], [0, 1, 0, 1]]
     """
-    scores, T = None, ensemble.trees_per_round
-    for e, leaf in enumerate(_each_leaf(ensemble.trees, X)):
-        if scores is None:
-            scores = np.zeros((len(leaf), ensemble.n_classes))
-        if ensemble.column is None:
-            scores += ensemble.leaf_value[e, leaf]
-        else:
-            scores[np.arange(len(leaf)), ensemble.column[e, leaf]] += ensemble.leaf_value[e, leaf]
-        if (e + 1) % T == 0:
-            yield scores.copy()
+    trees, T = ensemble.trees, ensemble.trees_per_round
+    X = checked_rows(X, trees.n_features)
+    scores = np.zeros((len(X), ensemble.n_classes))
+    column = None if ensemble.column is None else np.ascontiguousarray(ensemble.column, np.intp)
+    value = ensemble.leaf_value if column is None else ensemble.leaf_value[..., None]
+    value = np.ascontiguousarray(value, "float64")
+    kernel = find("tree_scores").function
+    for start in range(0, len(trees), T):  # the kernel adds to scores: 2 to 3 times as fast as to add what leaves say
+        part = slice(start, start + T)
+        kernel(
+            X, trees.feature[part], trees.threshold[part], trees.missing_left[part],
+            None if column is None else column[part], value[part], scores,
+        )  # fmt: skip
+        yield scores.copy()
 
 
 # ----------------------------------------------------------------------------------------------------------- checking
