@@ -7,7 +7,7 @@ splits are those of the exact search.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -269,6 +269,20 @@ class Trees:
     def leaves(self) -> Array:
         """The values of the deepest nodes, (E, L, C)."""
         return self.value[:, self.feature.shape[1] :]
+
+    def before_rounding(self) -> "Trees":
+        """Trees for float64 X in which each row goes where these would send it rounded to float32.
+
+        A float64 rounds to t or less if it is below the middle between t and the next float32, or is that middle and t
+        is even. Thresholds lie between float32 values; the one below is t.
+        """
+        with np.errstate(over="ignore"):  # beyond float32, and of no consequence: rows are within it
+            low = self.threshold.astype(np.float32)
+            low = np.where(low > self.threshold, np.nextafter(low, np.float32(-np.inf)), low)
+            high = np.nextafter(low, np.float32(np.inf))
+        middle = low.astype("float64") / 2 + high.astype("float64") / 2
+        even = low.view(np.int32) & 1 == 0
+        return replace(self, threshold=np.where(even, middle, np.nextafter(middle, -np.inf)))
 
     def apply(self, X: ArrayLike) -> Array:
         """The leaf of each row in each tree, (E, N), uint8."""

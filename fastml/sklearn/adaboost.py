@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..boosting import ensemble as boosted
 from ..boosting.ensemble import Ensemble, Reweighed
 from ..boosting.trees import Grown, Learner, Trees, encode
+from ..boosting.weights import weighted_median
 from .boosting import EPSILON, Boosting, BoostingIteration, Rows, Step, seed_of
 from .decision_trees import Grower, estimators_of
 
@@ -393,10 +394,9 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
         if self._fast() is None:
             X = self._check_X(X)
             return self._decision(sum(_log_odds(each, X) for each in self.estimators_), len(self))
-        X = self._dense_X(X)
+        X, served = self._rows_for_ensemble(X)
         if self.n_classes_ == 1:
             return np.zeros((len(X), 1))
-        served = self._served()
         return self._decision(boosted.decision(X, served), self.estimator_weights_.sum())
 
     def staged_decision_function(self, X: ArrayLike) -> Iterator[NDArray[np.float64]]:
@@ -425,14 +425,19 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
                 scores = scores + _log_odds(each, X)
                 yield self._decision(scores.copy(), n)
         else:
-            X = self._dense_X(X)
+            X, served = self._rows_for_ensemble(X)
             if self.n_classes_ == 1:
                 for _ in range(len(self)):
                     yield np.zeros((len(X), 1))
                 return
-            staged = boosted.staged_decision(X, self._served())
+            staged = boosted.staged_decision(X, served)
             for scores, weight in zip(staged, self.estimator_weights_.cumsum(), strict=False):
                 yield self._decision(scores, weight)
+
+    def _rows_for_ensemble(self, X: ArrayLike) -> tuple[Array, Ensemble]:
+        served = self._served()
+        X, trees = self._rows_for(X, served.trees)
+        return X, replace(served, trees=trees)
 
     def _served(self) -> Ensemble:
         """What the fast path's scores are sums of; of SAMME with two classes, one signed number of each tree."""
@@ -685,7 +690,7 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
                     _predictions(X, Trees.stacked([step.part], learner.criterion, learner.coded.D))[:, 0]
                 )
             weights.append(step.weight)
-            found = weighted_median(np.stack(predictions, axis=1), np.array(weights))
+            found = _median(np.stack(predictions, axis=1), np.array(weights))
             return r2_score(held.y, found, sample_weight=held.sample_weight)
 
         return score
@@ -719,11 +724,11 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         grown = self._fast()
         if grown is None:
             return super().predict(X)
-        X = self._dense_X(X)
+        X, grown = self._rows_for(X, grown)
         found = np.empty(len(X))
         for start in range(0, len(X), BLOCK):  # (N, E) would be the largest array of all
             rows = slice(start, start + BLOCK)
-            found[rows] = weighted_median(_predictions(X[rows], grown), self.estimator_weights_[: len(grown)])
+            found[rows] = _median(_predictions(X[rows], grown), self.estimator_weights_[: len(grown)])
         return found
 
     def staged_predict(self, X: ArrayLike) -> Iterator[NDArray[np.float64]]:
@@ -747,9 +752,9 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         if grown is None:
             yield from super().staged_predict(X)
             return
-        found = _predictions(self._dense_X(X), grown)
+        found = _predictions(*self._rows_for(X, grown))
         for n in range(1, len(grown) + 1):
-            yield weighted_median(found[:, :n], self.estimator_weights_[:n])
+            yield _median(found[:, :n], self.estimator_weights_[:n])
 
 
 BLOCK = 4096
@@ -766,10 +771,6 @@ def _predictions(X: Array, trees: Trees) -> Array:
     return _means(trees.leaves)[np.arange(len(trees)), trees.apply(X).T]
 
 
-def weighted_median(values: Array, weights: Array) -> Array:
-    """Of each row of values (N, E), the smallest that, with all below it, has half the weight; (N,)."""
-    order = values.argsort(axis=1)
-    sums = weights[order].cumsum(axis=1)
-    middle = (sums >= 0.5 * sums[:, -1:]).argmax(axis=1)
-    rows = np.arange(len(values))
-    return values[rows, order[rows, middle]]
+def _median(values: Array, weights: Array) -> Array:
+    """Of each row (N, E); where no weight is above 0, scikit-learn's choice."""
+    return weighted_median(values, weights) if weights.any() else values.min(axis=1)

@@ -10,7 +10,7 @@ enum { FM_GINI, FM_ENTROPY, FM_ERROR, FM_SQUARED_ERROR }; /* as in table.CRITERI
 
 #define FM_BINS 256 /* table.BINS */
 #define FM_TIE 1e-7 /* table.TIE */
-#define FM_LEVEL 0x1p-43 /* table.LEVEL */
+#define FM_LEVEL 0x1p-40 /* table.LEVEL */
 #define FM_DEPTH 8
 
 /* A node that is still to be split. */
