@@ -258,26 +258,6 @@ def test_a_late_tree_without_errors_outvotes_the_others():
     assert found[2].alpha == pytest.approx(1 + found[0].alpha + found[1].alpha)
 
 
-def test_of_equal_classes_the_first():
-    """However a back end adds their weights: here, with its last digits changed."""
-    X, y = np.array([[0.0], [0.0], [0.0], [1.0]]), np.array([2, 1, 1, 0])
-    learner = Learner(encode(X, y))
-
-    class Rounded:
-        criterion, coded = learner.criterion, learner.coded
-
-        def grow(self, *args):
-            grown = learner.grow(*args)
-            grown.value[:, 2] *= 1 + 1e-15
-            grown.incorrect[:] = grown.value[1:].argmax(axis=1)[grown.leaf] != y[learner.coded.rows]
-            return grown
-
-    weight = np.array([1.0, 0.5, 0.5, 4.0])
-    one, other = (next(rounds(each, y, weight, 3)) for each in (learner, Rounded()))
-    assert one.column.tolist() == other.column.tolist() == [[1, 0]]
-    assert one.error == other.error == pytest.approx(1 / 6)
-
-
 def test_worse_than_random():
     X = np.ones((6, 2))
     with pytest.raises(ValueError, match=r"X: expected trees with a weighted error below 1 - 1/K = 0\.5, got 0\.5"):

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import check
 from ..backend import find
 from .trees import Coded, Grown, Learner, Trees, check_classes, checked_rows, encode
+from .weights import ROUNDING
 
 __all__ = [
     "ALGORITHMS", "Ensemble", "Reweighed", "Round", "WorseThanRandom", "decision", "exponential", "fit_stumps",
@@ -156,7 +157,7 @@ def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> 
             log_loss += samme_log_loss(error, alpha, K)
             yield Round((tree,), error, alpha, exponential(log_loss), np.full(column.shape, alpha), column)
             return
-        if error >= 1 - 1 / K:
+        if error >= 1 - 1 / K - ROUNDING:
             if not past:
                 raise WorseThanRandom(
                     f"X: expected trees with a weighted error below 1 - 1/K = {1 - 1 / K:g}, got {error:g} in the first"
@@ -180,8 +181,8 @@ def samme_log_loss(error: float, alpha: float, K: int) -> float:
 class Reweighed:
     """Weights w of rows, float64, and SAMME's work on them: the weighted error, and the update by two multipliers.
 
-    A pass each over N numbers and as many bytes. What `boosting.samme_update` does in one call comes in two here: a tree
-    that is no better than chance ends a fit before the weights are touched.
+    A pass each over N numbers and as many bytes. What `boosting.samme_update` does in one call comes in two here, as a
+    tree that is no better than chance ends a fit before the weights are touched.
     """
 
     def __init__(self, w: Array) -> None:

@@ -340,7 +340,9 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
                 log_loss += most + math.log(total)
                 yield Step(1.0, error, boosted.exponential(log_loss), estimator)
             else:
-                error = weights.error(estimator.predict(X) != y)
+                incorrect = estimator.predict(X) != y
+                weights.error(incorrect)
+                error = float(np.average(incorrect, weights=w))  # scikit-learn's own rounding tells chance from better
                 if error >= 1 - 1 / K and error > 0:
                     if n == 0:
                         raise ValueError(WORSE_THAN_RANDOM)
@@ -773,4 +775,5 @@ def _predictions(X: Array, trees: Trees) -> Array:
 
 def _median(values: Array, weights: Array) -> Array:
     """Of each row (N, E); where no weight is above 0, scikit-learn's choice."""
+    values = values.astype(np.float64, copy=False)
     return weighted_median(values, weights) if weights.any() else values.min(axis=1)
