@@ -248,7 +248,7 @@ def test_zero_weights_are_dropped_but_predicted():
         GaussianNB(),
         DecisionTreeClassifier(max_depth=2, splitter="random"),
         DecisionTreeClassifier(max_depth=2, max_features=1),
-        DecisionTreeClassifier(max_depth=1, class_weight={0: 2.0}),
+        DecisionTreeClassifier(max_depth=2, class_weight={0: 1.5}),
         DecisionTreeClassifier(max_depth=9, min_samples_leaf=30),
     ],
 )
