@@ -337,6 +337,8 @@ def _draw_tree(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays
         if row.name == "tree_scores":
             column, leaf_value = random.integers(K, size=(E, P + 1)), random.standard_normal((E, P + 1))
             arrays |= {"leaf_value": leaf_value, "column": column, "n_columns": np.array(K)}
+        elif row.name == "tree_quantile":
+            arrays |= {"leaf_value": _coarse(random.standard_normal((E, P + 1))), "weights": random.random(E)}
     return arrays
 
 
@@ -355,7 +357,10 @@ def _prepare_tree(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
     trees = boosting.Trees(feature, threshold, np.ones((E, P), np.bool_), *nothing, "gini", X.shape[1])
     if row.name == "tree_apply":
         return partial(trees.apply, X)
-    column, leaf_value = arrays["column"].astype(np.intp), arrays["leaf_value"].astype("float64")
+    leaf_value = arrays["leaf_value"].astype("float64")
+    if row.name == "tree_quantile":
+        return partial(trees.quantile, X, leaf_value, arrays["weights"].astype("float64"))
+    column = arrays["column"].astype(np.intp)
     return partial(trees.scores, X, leaf_value, int(arrays["n_columns"]), column)
 
 

@@ -23,7 +23,7 @@ LETTERS = {
     "rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV", "samme": "N",
     "exponential": "NK", "tree": "NDKE",
 }  # fmt: skip
-OF_DEPTH = "CPQLM"  # of trees: channels, nodes, leaves and columns, which follow from K and the depth
+OF_DEPTH = "CPQLSM"  # of trees: channels, nodes, leaves and columns, which follow from K, E and the depth
 DTYPES = ("intp", "float64", "int32", "uint8", "bool")
 
 

@@ -20,7 +20,7 @@ from trees import (
     same,
 )
 
-from fastml.boosting import Learner, encode
+from fastml.boosting import Learner, encode, weighted_quantile
 from fastml.kernels.table import BINS, TIE
 
 FAMILIES = ("tree",)
@@ -326,9 +326,47 @@ def test_scores_are_added(cell, dtype):
             some = trees[part]
             kernel(
                 "tree_scores", X, some.feature, some.threshold, some.missing_left, column[part] if columns else None,
-                values[part], scores,
+                values[part], scores, None,
             )  # fmt: skip
         assert scores.tobytes() == want.tobytes()
+
+
+@both_dtypes
+def test_labels(cell, dtype):
+    """Of the largest score, the first of equal ones."""
+    X = features("integers", 400, 3, np.random.default_rng(0)).astype(dtype)
+    trees, leaf_value, column = ensemble(9, 2, 3, 5, columns=True, X=X)
+    for value in (leaf_value, np.ones_like(leaf_value)):
+        labels = np.full(400, 99, np.intp)
+        scores = trees.scores(X, value, 5, column, labels=labels)
+        np.testing.assert_array_equal(labels, scores.argmax(axis=1))
+    best = np.sort(scores, axis=1)
+    assert (best[:, -1] == best[:, -2]).any()
+
+
+@both_dtypes
+def test_quantiles(cell, dtype):
+    """To the bit: those of `weighted_quantile`, which sorts the values of each row; some are equal, some weights 0."""
+    for n, N in enumerate((1, 2, 3, 7, 8, 9, 33, 255, 256, 257, 1025)):
+        for depth, E in ((1, 1), (1, 64), (3, 17), (8, 5)):
+            rng = np.random.default_rng([n, depth])
+            X = features(("continuous", "missing")[n % 2], N, 3, rng).astype(dtype)
+            trees, leaf_value, _ = ensemble(E, depth, 3, 2, columns=True, X=X, seed=n)
+            leaf_value = np.round(leaf_value * 4) / 4
+            weights = rng.integers(0, 5, E) / 4 + (n % 3 == 0)
+            weights[0] = 1
+            said = leaf_value[np.arange(E), trees.apply(X).T]
+            for q in (0.25, 0.5, 1):
+                got = trees.quantile(X, leaf_value, weights, q)
+                np.testing.assert_array_equal(got, weighted_quantile(said, weights, q), err_msg=f"N={N} E={E} q={q}")
+
+
+def test_quantiles_of_trees_without_weight(cell):
+    """The smallest value, as scikit-learn has it."""
+    X = np.arange(5.0)[:, None]
+    trees, leaf_value, _ = ensemble(3, 1, 1, 2, columns=True, X=X)
+    said = leaf_value[np.arange(3), trees.apply(X).T]
+    np.testing.assert_array_equal(trees.quantile(X, leaf_value, np.zeros(3)), said.min(axis=1))
 
 
 @both_dtypes

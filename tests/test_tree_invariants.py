@@ -206,6 +206,8 @@ def test_inputs_are_read_and_outputs_written(cell, criterion):
     kernel("tree_apply", X, *parts, leaf)
     np.testing.assert_array_equal(leaf[0], want.leaf)
     scores = np.zeros((N, 2))
-    kernel("tree_scores", X, *parts, None, frozen(np.ones((1, P + 1, 2))), scores)
-    kernel("tree_scores", X, *parts, frozen(np.zeros((1, P + 1), np.intp)), frozen(np.ones((1, P + 1, 1))), scores)
+    kernel("tree_scores", X, *parts, None, frozen(np.ones((1, P + 1, 2))), scores, None)
+    kernel(
+        "tree_scores", X, *parts, frozen(np.zeros((1, P + 1), np.intp)), frozen(np.ones((1, P + 1, 1))), scores, None
+    )
     assert (scores == [2, 1]).all()

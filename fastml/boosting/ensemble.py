@@ -618,7 +618,7 @@ def staged_decision(X: ArrayLike, ensemble: Ensemble) -> Iterator[Array]:
         part = slice(start, start + T)
         kernel(
             X, trees.feature[part], trees.threshold[part], trees.missing_left[part],
-            None if column is None else column[part], value[part], scores,
+            None if column is None else column[part], value[part], scores, None,
         )  # fmt: skip
         yield scores.copy()
 

@@ -291,10 +291,19 @@ class Trees:
         find("tree_apply").function(X, self.feature, self.threshold, self.missing_left, leaf)
         return leaf
 
-    def scores(self, X: ArrayLike, leaf_value: Array, n_columns: int, column: Array | None = None) -> Array:
+    def scores(
+        self,
+        X: ArrayLike,
+        leaf_value: Array,
+        n_columns: int,
+        column: Array | None = None,
+        *,
+        labels: Array | None = None,
+    ) -> Array:
         """Sums over the trees of what their leaves say, (N, n_columns), in one pass over the rows.
 
         leaf_value is (E, L, n_columns); or, with `column` (E, L), the number (E, L) that a leaf adds to that column.
+        `labels` (N,) intp is filled with the columns of the largest sums, the first of equal ones.
         """
         X = checked_rows(X, self.n_features)
         scores = np.zeros((len(X), n_columns))
@@ -302,9 +311,26 @@ class Trees:
         find("tree_scores").function(
             X, self.feature, self.threshold, self.missing_left,
             None if column is None else np.ascontiguousarray(column, np.intp), np.ascontiguousarray(values, "float64"),
-            scores,
+            scores, labels,
         )  # fmt: skip
         return scores
+
+    def quantile(self, X: ArrayLike, leaf_value: Array, weights: Array, q: float = 0.5) -> Array:
+        """Of each row the weighted quantile of what the trees say, (N,); see `boosting.weighted_quantile`.
+
+        leaf_value is (E, L), weights (E,), at least 0.
+        """
+        X = checked_rows(X, self.n_features)
+        order = leaf_value.ravel().argsort(kind="stable")
+        place = np.empty(leaf_value.shape, np.intp)
+        place.flat[order] = np.arange(place.size)
+        sorted_by_value = (np.repeat(weights, leaf_value.shape[1])[order], leaf_value.ravel()[order])
+        weight, value = (np.ascontiguousarray(part, "float64") for part in sorted_by_value)
+        quantile = np.empty(len(X))
+        find("tree_quantile").function(
+            X, self.feature, self.threshold, self.missing_left, place, value, weight, q, quantile
+        )
+        return quantile
 
     def impurity(self) -> Array:
         """The criterion in each node, (E, Q): of "error" the share of weight that is not the largest class's; 0 where a

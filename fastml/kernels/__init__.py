@@ -69,6 +69,9 @@ Trees, besides
   A node of fewer than two rows, or of impurity at most 2^-52, does not split; else it does, however little it gains.
 * The number of rows is below 2^31. A tree has at most 8 levels of splits.
 * `scores` come with a start that is added to. leaf_value is (E, L, 1), for one column each, or column is None.
+  `labels`, the columns of the largest scores, the first of equal ones, may be None.
+* `place` of tree_quantile is a leaf's among all, sorted by their values, which `value` and `weight` are then in the
+  order of. A row's weights are summed in that order, and the quantile is the value at which they first reach q of all.
 * `rows` of tree_encode are the rows of X in the order wanted.
 
 Boosting, besides

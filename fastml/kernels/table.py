@@ -6,7 +6,7 @@ those whose shape is `FACTORS[covariance_type]`, and "float64 K" is float64 what
 "float64" alone is a number. x may also be indices of one-hot inputs, "intp T B", and dx is None then; the counts of a
 multinomial mixture may also be `Rows`.
 Trees: D features, C channels of a node (the classes; or three sums), P nodes that may split (2^depth - 1), Q nodes
-(2P + 1), L leaves (P + 1), E trees, M columns of scores.
+(2P + 1), L leaves (P + 1), E trees, S = E·L leaves of all trees, M columns of scores.
 """
 
 import re
@@ -382,11 +382,24 @@ KERNELS = Table(
                 "X": "N D", "feature": "intp E P", "threshold": "float64 E P", "missing_left": "bool E P",
                 "column": "intp E L", "leaf_value": "float64 E L M",
             },
-            outputs={"scores": "float64 N M"},
+            outputs={"scores": "float64 N M", "labels": "intp N"},
             tolerance={"float32": 1e-12, "float64": 1e-12},
             work=lambda n: 1.0 * n["N"] * n["E"] * n["depth"],
             sizes=TREES,
             source="Zhu, Zou, Rosset and Hastie, Statistics and Its Interface 2 (2009), algorithm 2",
+        ),
+        Kernel(
+            name="tree_quantile",
+            family="tree",
+            inputs={
+                "X": "N D", "feature": "intp E P", "threshold": "float64 E P", "missing_left": "bool E P",
+                "place": "intp E L", "value": "float64 S", "weight": "float64 S", "q": "float64",
+            },
+            outputs={"quantile": "float64 N"},
+            tolerance={"float32": 0.0, "float64": 0.0},
+            work=lambda n: 1.0 * n["N"] * n["E"] * n["depth"],
+            sizes=TREES,
+            source="Drucker, Improving regressors using boosting techniques, ICML (1997)",
         ),
     )
 )  # fmt: skip

@@ -401,6 +401,30 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
             return np.zeros((len(X), 1))
         return self._decision(boosted.decision(X, served), self.estimator_weights_.sum())
 
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The class of the largest score, in one pass over the rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (N, D)
+
+        Returns
+        -------
+        array of shape (N,)
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError, TypeError, ValueError
+            scikit-learn's.
+        """
+        check_is_fitted(self)
+        if self._fast() is None or self.n_classes_ <= 2:
+            return super().predict(X)
+        X, served = self._rows_for_ensemble(X)
+        labels = np.empty(len(X), np.intp)
+        served.trees.scores(X, served.leaf_value, self.n_classes_, served.column, labels=labels)
+        return self.classes_.take(labels)
+
     def staged_decision_function(self, X: ArrayLike) -> Iterator[NDArray[np.float64]]:
         """`decision_function` after each round, each tree being applied once.
 
@@ -604,6 +628,11 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         def bootstrap(weight: Array) -> Array:
             return random_state.choice(np.arange(N), size=N, replace=True, p=weight)
 
+        def times_drawn(weight: Array) -> Array:
+            """How often `bootstrap` would have drawn each row: sorted, its numbers are found in a third of the time."""
+            ends = weight.cumsum()
+            return np.diff(np.sort(random_state.random_sample(N)).searchsorted(ends / ends[-1]), prepend=0)
+
         if grower is None:
             old = list(self.estimators_) if n_old else []
 
@@ -632,10 +661,10 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         def weak(n: int, weight: Array) -> tuple[Any, Array]:
             if n >= len(seeds):
                 seeds.append(seed_of(random_state))
-                drawn = bootstrap(weight)
+                drawn = times_drawn(weight)
             tree = next(begin, None)
             if tree is None:
-                tree = learner.grow(np.bincount(drawn, minlength=N).astype("float64"), y)
+                tree = learner.grow(drawn.astype("float64"), y)
             predicted = _means(tree.value[len(tree.feature) :])[tree.leaf]
             return tree._replace(leaf=None, incorrect=None), predicted
 
@@ -727,11 +756,7 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         if grown is None:
             return super().predict(X)
         X, grown = self._rows_for(X, grown)
-        found = np.empty(len(X))
-        for start in range(0, len(X), BLOCK):  # (N, E) would be the largest array of all
-            rows = slice(start, start + BLOCK)
-            found[rows] = _median(_predictions(X[rows], grown), self.estimator_weights_[: len(grown)])
-        return found
+        return grown.quantile(X, _means(grown.leaves), self.estimator_weights_[: len(grown)])
 
     def staged_predict(self, X: ArrayLike) -> Iterator[NDArray[np.float64]]:
         """`predict` after each round, each tree being applied once.
@@ -757,9 +782,6 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         found = _predictions(*self._rows_for(X, grown))
         for n in range(1, len(grown) + 1):
             yield _median(found[:, :n], self.estimator_weights_[:n])
-
-
-BLOCK = 4096
 
 
 def _means(leaves: Array) -> Array:

@@ -238,9 +238,11 @@ class Boosting:
         """
         X = self._check_X(X)
         X = X.toarray() if sparse.issparse(X) else X
-        if X.dtype != np.float64 or X.ndim != 2 or not X.size or max(X.max(), -X.min()) > SAFE:
-            return self._as_float32(X), trees  # NaN compares as False, too
-        return X, trees.before_rounding()
+        if X.dtype == np.float64 and X.ndim == 2 and X.flags.c_contiguous and X.size:
+            flat = X.ravel()
+            if flat @ flat < SAFE**2 or max(X.max(), -X.min()) < SAFE:  # NaN is not below anything
+                return X, trees.before_rounding()
+        return self._as_float32(X), trees
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -158,7 +158,7 @@ def tree_apply(X, feature, threshold, missing_left, leaf):
     share(pieces, work * len(X), len(X))
 
 
-def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores):
+def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores, labels):
     trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()
     columns = np.empty((0, 0), np.intp) if column is None else column.copy()
     X, E, depth, leaf_value = _frozen(X), len(feature), feature.shape[1].bit_length(), leaf_value.copy()
@@ -167,6 +167,22 @@ def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores)
     def pieces(worker, workers):
         for first, rows in blocks(len(X), worker, workers, work):
             _scores(X, *trees, depth, columns, leaf_value, first, first + rows, scores)
+            if labels is not None:
+                labels[first : first + rows] = scores[first : first + rows].argmax(axis=1)
+            yield
+
+    share(pieces, work * len(X), len(X))
+
+
+def tree_quantile(X, feature, threshold, missing_left, place, value, weight, q, quantile):
+    trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()
+    leaves = place.copy(), value.copy(), weight.copy()
+    X, E, depth = _frozen(X), len(feature), feature.shape[1].bit_length()
+    work = VISIT / 8 * E * (depth + E / 4)
+
+    def pieces(worker, workers):
+        for first, rows in blocks(len(X), worker, workers, work):
+            _quantile(X, *trees, depth, *leaves, q, first, first + rows, quantile)
             yield
 
     share(pieces, work * len(X), len(X))
@@ -229,16 +245,18 @@ def _rows(
                     value[node, 2] += w * y[row] * y[row]
                 else:
                     value[node, k] += w
+    if kind != SQUARED_ERROR:
+        for node in range(len(count)):
+            most = value[node].max()
+            least = most - LEVEL * value[node].sum()
+            for k in range(value.shape[1]):
+                if value[node, k] >= least:
+                    value[node, k] = most
     if not searched:
         return
     units = np.empty(len(count))
     for node in range(len(count)):
         W = value[node, 0] if kind == SQUARED_ERROR else value[node].sum()
-        if kind != SQUARED_ERROR:
-            most = value[node].max()
-            for k in range(value.shape[1]):
-                if value[node, k] >= most - LEVEL * W:
-                    value[node, k] = most
         wanted[node] = count[node] > 1 and _impurity(value[node], W, kind) > EPSILON
         weights[node] = 0
         units[node] = 2.0 ** -min(max(np.floor(np.log2(max(W, TINY))), -1000), 1000)
@@ -497,3 +515,25 @@ def _scores(X, feature, threshold, missing_left, depth, column, leaf_value, firs
                 else:
                     for m in range(M):
                         scores[row, m] += leaf_value[e, leaf, m]
+
+
+@compiled
+def _quantile(X, feature, threshold, missing_left, depth, place, value, weight, q, first, last, quantile):
+    E = len(feature)
+    at = np.empty(E, np.intp)
+    for row in range(first, last):
+        for e in range(E):  # sorted as they come: trees are few
+            new, i = place[e, _leaf(X, row, feature, threshold, missing_left, e, depth)], e
+            while i and at[i - 1] > new:
+                at[i] = at[i - 1]
+                i -= 1
+            at[i] = new
+        total = reached = 0.0
+        for i in range(E):
+            total += weight[at[i]]
+        i = 0
+        reached = weight[at[0]]
+        while reached < q * total and i < E - 1:
+            i += 1
+            reached += weight[at[i]]
+        quantile[row] = value[at[i]]

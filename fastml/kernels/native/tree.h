@@ -58,10 +58,14 @@ typedef struct fm_tree {
     double *threshold, *value;
     uint8_t *missing_left, *leaf, *incorrect;
 
-    /* apply and scores: the trees' feature, threshold, missing_left and leaf, and */
+    /* apply, scores and quantile: the trees' feature, threshold, missing_left and leaf, and */
     const intptr_t *column;
     const double *leaf_value;
     double *scores;
+    intptr_t *labels;
+    const intptr_t *place; /* quantile: its leaves' places, values and weights, and where it goes */
+    const double *sorted, *heavy;
+    double q, *quantile;
 
     char *scratch; /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
     intptr_t next; /* task that no worker has taken */
@@ -85,5 +89,6 @@ static const fm_tree_kernel fm_tree_encode[FM_RUNGS][2] = FM_TABLE(encode);
 static const fm_tree_kernel fm_tree_grow[FM_RUNGS][2] = FM_TABLE(grow);
 static const fm_tree_kernel fm_tree_apply[FM_RUNGS][2] = FM_TABLE(apply);
 static const fm_tree_kernel fm_tree_scores[FM_RUNGS][2] = FM_TABLE(scores);
+static const fm_tree_kernel fm_tree_quantile[FM_RUNGS][2] = FM_TABLE(quantile);
 
 #endif

@@ -35,12 +35,19 @@ cdef extern from "tree.h":
         const intptr_t *column
         const double *leaf_value
         double *scores
+        intptr_t *labels
+        const intptr_t *place
+        const double *sorted
+        const double *heavy
+        double q
+        double *quantile
         char *scratch
     ctypedef size_t (*fm_tree_kernel)(fm_tree *, intptr_t, intptr_t) noexcept nogil
     const fm_tree_kernel fm_tree_encode[5][2]
     const fm_tree_kernel fm_tree_grow[5][2]
     const fm_tree_kernel fm_tree_apply[5][2]
     const fm_tree_kernel fm_tree_scores[5][2]
+    const fm_tree_kernel fm_tree_quantile[5][2]
 
 
 cdef class Tree(Job):
@@ -119,9 +126,17 @@ def tree_apply(X, feature, threshold, missing_left, leaf, *, isa):
     job.execute(&fm_tree_apply[0][0], isa, X.dtype, 1 + job.c.N // 256, 1.0 * job.c.N * feature.size)
 
 
-def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores, *, isa):
-    cdef Tree job = Tree(X, feature, threshold, missing_left, column, leaf_value, scores)
+def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores, labels, *, isa):
+    cdef Tree job = Tree(X, feature, threshold, missing_left, column, leaf_value, scores, labels)
     job.forest(X, feature, threshold, missing_left)
     job.c.column, job.c.leaf_value = <const intptr_t *>data(column), <const double *>data(leaf_value)
-    job.c.scores, job.c.M = <double *>data(scores), scores.shape[1]
+    job.c.scores, job.c.M, job.c.labels = <double *>data(scores), scores.shape[1], <intptr_t *>data(labels)
     job.execute(&fm_tree_scores[0][0], isa, X.dtype, 1 + job.c.N // 256, 1.0 * job.c.N * feature.size)
+
+
+def tree_quantile(X, feature, threshold, missing_left, place, value, weight, q, quantile, *, isa):
+    cdef Tree job = Tree(X, feature, threshold, missing_left, place, value, weight, quantile)
+    job.forest(X, feature, threshold, missing_left)
+    job.c.place, job.c.q, job.c.quantile = <const intptr_t *>data(place), q, <double *>data(quantile)
+    job.c.sorted, job.c.heavy = <const double *>data(value), <const double *>data(weight)
+    job.execute(&fm_tree_quantile[0][0], isa, X.dtype, 1 + job.c.N // 256, 1.0 * job.c.N * feature.size)

@@ -14,6 +14,8 @@ typedef struct FN(forest) {
     REAL *threshold;
     REAL *x;            /* (used, PLENTY) */
     double *sums;       /* (M, PLENTY) */
+    uint8_t *leaf;      /* (E, PLENTY), for quantiles */
+    uint64_t *bits;     /* of a row's leaves among all, sorted by their values */
 } FN(forest);
 
 static size_t FN(lay_out)(const fm_tree *p, intptr_t worker, intptr_t workers, FN(forest) * f) {
@@ -25,6 +27,8 @@ static size_t FN(lay_out)(const fm_tree *p, intptr_t worker, intptr_t workers, F
     for (intptr_t w = 0; w <= worker || (!p->scratch && w < workers); w++) {
         f->x = fm_take(&shared, (D + 1) * PLENTY * sizeof(REAL));
         f->sums = fm_take(&shared, (size_t)(p->M + 1) * PLENTY * sizeof(double));
+        f->leaf = fm_take(&shared, p->quantile ? (size_t)p->E * PLENTY : 0);
+        f->bits = fm_take(&shared, p->quantile ? (nodes + (size_t)p->E + 63) / 64 * sizeof(uint64_t) : 0);
     }
     return shared.used;
 }
@@ -101,6 +105,33 @@ NOINLINE static void FN(add_stump)(const fm_tree *p, const FN(forest) * f, intpt
     }
 }
 
+/* A row's leaves by their values: a bit for each, set and then found from the lowest on, which sorts them. Their weights are
+ * summed in that order, as in the reference. */
+static void FN(quantiles)(const fm_tree *p, const FN(forest) * f, intptr_t rows, double *to) {
+    const intptr_t E = p->E, leaves = p->P + 1, words = (E * leaves + 63) / 64;
+    memset(f->bits, 0, (size_t)words * sizeof(uint64_t));
+    for (intptr_t r = 0; r < rows; r++) {
+        for (intptr_t e = 0; e < E; e++) {
+            const intptr_t at = p->place[e * leaves + f->leaf[e * PLENTY + r]];
+            f->bits[at / 64] |= (uint64_t)1 << at % 64;
+        }
+        double total = 0, reached = 0;
+        for (intptr_t w = 0; w < words; w++)
+            for (uint64_t left = f->bits[w]; left; left &= left - 1) total += p->heavy[64 * w + __builtin_ctzll(left)];
+        const double wanted = p->q * total;
+        intptr_t found = -1;
+        for (intptr_t w = 0; w < words; w++) {
+            for (uint64_t left = f->bits[w]; left && found < 0; left &= left - 1) {
+                const intptr_t at = 64 * w + __builtin_ctzll(left);
+                reached += p->heavy[at];
+                if (reached >= wanted) found = at;
+            }
+            f->bits[w] = 0;
+        }
+        to[r] = p->sorted[found];
+    }
+}
+
 static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
     FN(forest) f;
     size_t bytes = FN(lay_out)(p, worker, workers, &f);
@@ -136,7 +167,8 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
                 FN(add_stump)(p, &f, e, rows);
                 continue;
             }
-            FN(descend)(p, &f, e, rows, node);
+            FN(descend)(p, &f, e, rows, p->quantile ? f.leaf + e * PLENTY : node);
+            if (p->quantile) continue;
             if (!M)
                 memcpy(p->leaf + e * N + start, node, (size_t)rows);
             else if (p->column) {
@@ -149,8 +181,14 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
                     for (intptr_t r = 0; r < rows; r++) sums[m * PLENTY + r] += value[node[r] * M];
                 }
         }
+        if (p->quantile) FN(quantiles)(p, &f, rows, p->quantile + start);
         for (intptr_t m = 0; m < M; m++)
             for (intptr_t r = 0; r < rows; r++) p->scores[(start + r) * M + m] = sums[m * PLENTY + r];
+        for (intptr_t r = 0; p->labels && r < rows; r++) {
+            intptr_t label = 0;
+            for (intptr_t m = 1; m < M; m++) label = sums[m * PLENTY + r] > sums[label * PLENTY + r] ? m : label;
+            p->labels[start + r] = label;
+        }
         if (fm_poll(&p->call, worker, 4.0 * (double)(rows * E * f.levels))) break;
     }
     return bytes;
@@ -158,3 +196,4 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
 
 static size_t FN(apply)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
 static size_t FN(scores)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
+static size_t FN(quantile)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }

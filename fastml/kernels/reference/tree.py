@@ -10,7 +10,7 @@
 
 import numpy as np
 
-from ..table import BINS, LEVEL, TIE
+from ..table import BINS, LEVEL, TIE, TILE
 
 EPSILON = np.finfo("float64").eps
 
@@ -170,7 +170,7 @@ def tree_apply(X, feature, threshold, missing_left, leaf):
         leaf[e] = node - feature.shape[1]
 
 
-def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores):
+def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores, labels):
     leaf, rows = np.empty((1, len(X)), np.uint8), np.arange(len(X))
     for e in range(len(feature)):
         tree_apply(X, feature[e : e + 1], threshold[e : e + 1], missing_left[e : e + 1], leaf)
@@ -178,3 +178,16 @@ def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores)
             scores += leaf_value[e, leaf[0]]
         else:
             scores[rows, column[e, leaf[0]]] += leaf_value[e, leaf[0], 0]
+    if labels is not None:
+        labels[:] = scores.argmax(axis=1)
+
+
+def tree_quantile(X, feature, threshold, missing_left, place, value, weight, q, quantile):
+    for start in range(0, len(X), TILE):
+        x = X[start : start + TILE]
+        leaf = np.empty((len(feature), len(x)), np.uint8)
+        tree_apply(x, feature, threshold, missing_left, leaf)
+        at = np.sort(place[np.arange(len(place)), leaf.T], axis=1)
+        sums = weight[at].cumsum(axis=1)
+        reached = (sums >= q * sums[:, -1:]).argmax(axis=1)
+        quantile[start : start + TILE] = value[at[np.arange(len(x)), reached]]
