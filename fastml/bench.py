@@ -369,7 +369,9 @@ def _answers_tree(row: Kernel, result: Any) -> Arrays:
     if isinstance(result, boosting.Coded):
         result = result.codes
     parts = result if isinstance(result, tuple) else (result,)
-    arrays = {name: part.astype("float64") for name, part in zip(row.outputs, parts, strict=True)}
+    arrays = {
+        name: part.astype("float64") for name, part in zip(row.outputs, parts, strict=False)
+    }  # labels are not asked for
     if "threshold" in arrays:
         arrays["threshold"][result.feature < 0] = 0
     return arrays
