@@ -3,10 +3,13 @@
     python bench/bench_boosting.py [--case 100000,20,5,1] [--threads 1] [--rounds 7] [--backend native]
                                    [--against sklearn] [--json FILE] [--tiny]
 
-A case is N,D,K,DEPTH, with ",noise" behind it where the classes have nothing to do with the features; K = 0 is
-AdaBoostRegressor. Rows are K Gaussians of unit variance, their means N(0, 1/4) in each of the D coordinates.
+A case is N,D,K,DEPTH; K = 0 is AdaBoostRegressor. Rows are K Gaussians of unit variance, their means N(0, 1/4) in each
+of the D coordinates. With ",noise" behind it the classes have nothing to do with the features; with ",cover" they are
+as unequal, and the features as mixed, as in the data set of forest cover types: ten of them continuous, the others two
+groups of which one in each is 1.
 
-fit: of 50 rounds of stumps, or of 10 rounds of deeper trees, everything included: checks, coding, the attributes.
+fit: of 50 rounds of stumps, or of 10 rounds of deeper trees or of more than 200,000 rows, everything included: checks,
+coding, the attributes.
 round: what a further round costs, (fit of all rounds - fit of a fifth of them) / those between.
 predict: of all rows, by the whole ensemble.
 
@@ -39,10 +42,11 @@ from fastml import backend, bench
 from fastml.cli import seconds, writable
 
 CASES = (
-    (100_000, 20, 5, 1, False), (20_000, 20, 3, 1, False), (100_000, 20, 5, 1, True), (20_000, 20, 3, 1, True),
-    (100_000, 20, 5, 3, False), (20_000, 20, 3, 3, False), (20_000, 20, 0, 3, False),
+    (100_000, 20, 5, 1, ""), (20_000, 20, 3, 1, ""), (100_000, 20, 5, 1, "noise"), (20_000, 20, 3, 1, "noise"),
+    (500_000, 54, 7, 1, "cover"), (100_000, 20, 5, 3, ""), (20_000, 20, 3, 3, ""), (20_000, 20, 0, 3, ""),
 )  # fmt: skip
-TINY = ((600, 5, 3, 1, False), (600, 5, 2, 3, True), (600, 5, 0, 3, False))
+TINY = ((600, 5, 3, 1, ""), (600, 5, 2, 3, "noise"), (2000, 20, 7, 1, "cover"), (600, 5, 0, 1, ""))
+KINDS = ("noise", "cover")
 
 LIMIT = 1e-9  # of the errors of rounds, and of the share of rows that are predicted otherwise
 
@@ -51,19 +55,23 @@ LEAST = 0.3  # seconds of a turn: of short calls the median of several
 Arrays = dict[str, np.ndarray]
 
 
-def n_rounds(depth: int) -> int:
-    return 50 if depth == 1 else 10
+def n_rounds(sizes: dict[str, int]) -> int:
+    return 50 if sizes["depth"] == 1 and sizes["N"] <= 200_000 else 10
 
 
 def draw(problem: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """X and y; the same in every process."""
     N, D, K, _ = problem["sizes"].values()
     random = np.random.default_rng(0)
-    labels = random.integers(0, max(K, 2), N)
+    shares = 0.5 ** np.arange(max(K, 2)) if problem["kind"] == "cover" else np.ones(max(K, 2))
+    labels = random.choice(max(K, 2), N, p=shares / shares.sum())
     X = random.standard_normal((N, D)) + 0.5 * random.standard_normal((max(K, 2), D))[labels]
     if K == 0:
         return X, X[:, 0] + np.sin(3 * X[:, 1]) + 0.5 * random.standard_normal(N)
-    return X, random.integers(0, K, N) if problem["noise"] else labels
+    if problem["kind"] == "cover":
+        for group in np.array_split(np.arange(10, D), 2):
+            X[:, group] = np.arange(len(group)) == X[:, group].argmax(axis=1)[:, None]
+    return X, random.integers(0, K, N) if problem["kind"] == "noise" else labels
 
 
 # ------------------------------------------------------------------------------------------------------ contenders
@@ -108,7 +116,7 @@ class Contender:
     def prepare(self, problem: dict[str, Any]) -> Arrays:
         """The errors of the rounds and the predictions, of a whole fit."""
         self.problem, (self.X, self.y) = problem, draw(problem)
-        self.rounds = n_rounds(problem["sizes"]["depth"])
+        self.rounds = n_rounds(problem["sizes"])
         self.model = self.fit(self.rounds)
         return {"errors": self.model.estimator_errors_, "predictions": self.model.predict(self.X)}
 
@@ -138,7 +146,7 @@ def started(name: str, arguments: argparse.Namespace) -> AbstractContextManager[
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--case", nargs="+", type=case, metavar="N,D,K,DEPTH[,noise]", help="default: seven of them")
+    parser.add_argument("--case", nargs="+", type=case, metavar="N,D,K,DEPTH[,KIND]", help="default: eight of them")
     parser.add_argument("--backend", nargs="+", choices=backend.BACKENDS, help="default: native, or what there is")
     parser.add_argument("--against", nargs="*", choices=BOOSTING_PEERS, default=list(BOOSTING_PEERS))
     parser.add_argument("--threads", type=int, default=1, help="for everyone (default: 1)")
@@ -165,11 +173,11 @@ def main(argv: list[str] | None = None) -> int:
     report |= {"threads": arguments.threads, "ours": ours, "boosting": []}
     names = list(dict.fromkeys([*ours, *arguments.against]))
     contest.introduce(names, machine, lambda name: started(name, arguments))
-    for *sizes, noise in arguments.case or (TINY if arguments.tiny else CASES):
-        problem = {"sizes": dict(zip(("N", "D", "K", "depth"), sizes, strict=True)), "noise": noise}
+    for *sizes, kind in arguments.case or (TINY if arguments.tiny else CASES):
+        problem = {"sizes": dict(zip(("N", "D", "K", "depth"), sizes, strict=True)), "kind": kind}
         row = contend(problem, names, arguments)
         report["boosting"].append(row)
-        print(f"{','.join(map(str, sizes))}{' noise' * noise}: {said(row)}", file=sys.stderr, flush=True)
+        print(f"{','.join(map(str, sizes))} {kind}: {said(row)}", file=sys.stderr, flush=True)
         contest.save(arguments.json, report)
     report["complete"] = True
     contest.save(arguments.json, report)
@@ -178,17 +186,19 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if any("wrong" in c or "gone" in c for c in found) else 0
 
 
-def case(text: str) -> tuple[int, int, int, int, bool]:
+def case(text: str) -> tuple[int, int, int, int, str]:
+    *sizes, kind = text.split(",")
     try:
-        *sizes, last = text.split(",")
-        noise = last == "noise"
-        N, D, K, depth = map(int, sizes if noise else [*sizes, last])
-        if min(N, D, depth) < 1 or K < 0 or K == 1:
+        N, D, K, depth = map(int, sizes if kind in KINDS else [*sizes, kind])
+        kind = kind if kind in KINDS else ""
+        least = 12 if kind == "cover" else 2
+        if min(N, depth) < 1 or depth > 8 or least > D or K < 0 or K == 1 or (kind and not K):
             raise ValueError
     except ValueError:
-        message = f"expected N,D,K,DEPTH or N,D,K,DEPTH,noise, such as 100000,20,5,1, got {text!r}"
+        kinds = " or ".join(f",{kind}" for kind in KINDS)
+        message = f"expected N,D,K,DEPTH such as 100000,20,5,1, perhaps with {kinds}, got {text!r}"
         raise argparse.ArgumentTypeError(message) from None
-    return N, D, K, depth, noise
+    return N, D, K, depth, kind
 
 
 def contend(problem: dict[str, Any], names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
