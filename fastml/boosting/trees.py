@@ -318,7 +318,7 @@ class Trees:
     def quantile(self, X: ArrayLike, leaf_value: Array, weights: Array, q: float = 0.5) -> Array:
         """Of each row the weighted quantile of what the trees say, (N,); see `boosting.weighted_quantile`.
 
-        leaf_value is (E, L), weights (E,), at least 0.
+        leaf_value is (E, L), weights (E,), at least 0. There is at least one tree.
         """
         X = checked_rows(X, self.n_features)
         order = leaf_value.ravel().argsort(kind="stable")

@@ -105,6 +105,13 @@ static inline void fm_restore(uint64_t mode) {
 #endif
 }
 
+/* The present mode, for fm_restore after a poll by kernels that leave it as it is. */
+static inline uint64_t fm_mode(void) {
+    const uint64_t mode = fm_flush_denormals();
+    fm_restore(mode);
+    return mode;
+}
+
 /* Called by every worker after each piece of work, of so many operations; non-zero: give up, what is computed is worthless.
  * Only worker 0, on Python's main thread, asks Python, at most every 50 ms, and looks at the clock every 20 MFLOP: 4 ms of a
  * slow core, and of weights that come from memory. */

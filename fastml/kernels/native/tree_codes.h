@@ -100,7 +100,8 @@ static size_t FN(encode)(fm_tree *p, intptr_t worker, intptr_t workers) {
         at = fm_take(&shared, DIGITS * sizeof *at);
     }
     if (!p->scratch) return shared.used;
-    if (worker == 0) p->call.mode = fm_flush_denormals(), fm_restore(p->call.mode);
+    const uint64_t mode = fm_mode(); /* denormals are values like others */
+    if (worker == 0) p->call.mode = mode;
     if (workers > 1) fm_spread(&p->call);
     const REAL *X = p->X;
     /* few features: as many of them for each worker */
@@ -128,7 +129,9 @@ static size_t FN(encode)(fm_tree *p, intptr_t worker, intptr_t workers) {
             for (intptr_t b = bins; b <= FM_BINS; b++) starts[b] = (int32_t)n;
             for (intptr_t b = 0; b <= bins; b++)
                 for (intptr_t j = b < bins ? starts[b] : n; j < (b < bins ? starts[b + 1] : N); j++) codes[order[j]] = (uint8_t)b;
-            if (fm_poll(&p->call, worker, 100.0 * (double)N)) return 0;
+            const int stop = fm_poll(&p->call, worker, 100.0 * (double)N);
+            fm_restore(mode);
+            if (stop) return 0;
         }
     }
     return shared.used;

@@ -119,16 +119,17 @@ static void FN(quantiles)(const fm_tree *p, const FN(forest) * f, intptr_t rows,
         for (intptr_t w = 0; w < words; w++)
             for (uint64_t left = f->bits[w]; left; left &= left - 1) total += p->heavy[64 * w + __builtin_ctzll(left)];
         const double wanted = p->q * total;
-        intptr_t found = -1;
+        int found = 0;
+        to[r] = NAN; /* of no trees */
         for (intptr_t w = 0; w < words; w++) {
-            for (uint64_t left = f->bits[w]; left && found < 0; left &= left - 1) {
+            for (uint64_t left = f->bits[w]; left && !found; left &= left - 1) {
                 const intptr_t at = 64 * w + __builtin_ctzll(left);
                 reached += p->heavy[at];
-                if (reached >= wanted) found = at;
+                to[r] = p->sorted[at];
+                found = reached >= wanted;
             }
             f->bits[w] = 0;
         }
-        to[r] = p->sorted[found];
     }
 }
 
@@ -136,9 +137,9 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
     FN(forest) f;
     size_t bytes = FN(lay_out)(p, worker, workers, &f);
     if (!p->scratch) return bytes;
+    const uint64_t mode = fm_mode(); /* denormals are values like others */
     if (worker == 0) {
-        p->call.mode = fm_flush_denormals();
-        fm_restore(p->call.mode);
+        p->call.mode = mode;
         p->blocks = FN(survey)(p, &f);
         p->next = 0;
     }
@@ -189,7 +190,9 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
             for (intptr_t m = 1; m < M; m++) label = sums[m * PLENTY + r] > sums[label * PLENTY + r] ? m : label;
             p->labels[start + r] = label;
         }
-        if (fm_poll(&p->call, worker, 4.0 * (double)(rows * E * f.levels))) break;
+        const int stop = fm_poll(&p->call, worker, 4.0 * (double)(rows * E * f.levels));
+        fm_restore(mode);
+        if (stop) break;
     }
     return bytes;
 }
