@@ -50,7 +50,7 @@ KINDS = ("noise", "cover")
 
 LIMIT = 1e-9  # of the errors of rounds, and of the share of rows that are predicted otherwise
 
-LEAST = 0.3  # seconds of a turn: of short calls the median of several
+LEAST = 0.3  # seconds of a turn
 
 Arrays = dict[str, np.ndarray]
 
@@ -123,10 +123,10 @@ class Contender:
     def fit(self, rounds: int) -> Any:
         return estimator(self.name, self.problem, rounds).fit(self.X, self.y)
 
-    def turn(self) -> dict[str, float]:
-        """Seconds of each mode."""
+    def turn(self, least: float) -> dict[str, float]:
+        """Seconds of each mode; of short calls the median of as many as take `least` seconds."""
         few, samples, start = self.rounds // 5, [], perf_counter()
-        while not samples or perf_counter() - start < LEAST:
+        while not samples or perf_counter() - start < least:
             part, whole = (clock(lambda n=n: self.fit(n)) for n in (few, self.rounds))
             predict = clock(lambda: self.model.predict(self.X))
             samples.append((whole, (whole - part) / (self.rounds - few), predict))
@@ -173,12 +173,21 @@ def main(argv: list[str] | None = None) -> int:
     report |= {"threads": arguments.threads, "ours": ours, "boosting": []}
     names = list(dict.fromkeys([*ours, *arguments.against]))
     contest.introduce(names, machine, lambda name: started(name, arguments))
-    for *sizes, kind in arguments.case or (TINY if arguments.tiny else CASES):
-        problem = {"sizes": dict(zip(("N", "D", "K", "depth"), sizes, strict=True)), "kind": kind}
-        row = contend(problem, names, arguments)
-        report["boosting"].append(row)
-        print(f"{','.join(map(str, sizes))} {kind}: {said(row)}", file=sys.stderr, flush=True)
-        contest.save(arguments.json, report)
+    with ExitStack() as stack:
+        processes: dict[str, Process] = {}
+
+        def of(name: str) -> Process:
+            """The contender's process; a new one where there is none, or where it ended."""
+            if name not in processes or not processes[name].process.is_alive():
+                processes[name] = stack.enter_context(started(name, arguments))
+            return processes[name]
+
+        for *sizes, kind in arguments.case or (TINY if arguments.tiny else CASES):
+            problem = {"sizes": dict(zip(("N", "D", "K", "depth"), sizes, strict=True)), "kind": kind}
+            row = contend(problem, {name: of(name) for name in names}, of("sklearn"), arguments)
+            report["boosting"].append(row)
+            print(f"{','.join(map(str, sizes))} {kind}: {said(row)}", file=sys.stderr, flush=True)
+            contest.save(arguments.json, report)
     report["complete"] = True
     contest.save(arguments.json, report)
     contest.show(boosting(report))
@@ -201,22 +210,21 @@ def case(text: str) -> tuple[int, int, int, int, str]:
     return N, D, K, depth, kind
 
 
-def contend(problem: dict[str, Any], names: list[str], arguments: argparse.Namespace) -> dict[str, Any]:
+def contend(
+    problem: dict[str, Any], processes: dict[str, Process], judge: Process, arguments: argparse.Namespace
+) -> dict[str, Any]:
     """Judge and time one problem: by contender its times and errors, or why there are none."""
-    with ExitStack() as stack:
-        processes = {name: stack.enter_context(started(name, arguments)) for name in names}
-        judge = processes.get("sklearn") or stack.enter_context(started("sklearn", arguments))
-        truth = judge.ask("prepare", problem)
-        found = {name: judged(process, problem, truth) for name, process in processes.items()}
-        for _ in range(arguments.rounds):
-            for name, c in found.items():
-                if "times" in c and "gone" not in c:
-                    sleep(SETTLE)
-                    try:
-                        for mode, time in processes[name].ask("turn").items():
-                            c["times"][mode].append(time)
-                    except Failed as reason:
-                        c["gone"] = str(reason)
+    truth = judge.ask("prepare", problem)
+    found = {name: judged(process, problem, truth) for name, process in processes.items()}
+    for _ in range(arguments.rounds):
+        for name, c in found.items():
+            if "times" in c and "gone" not in c:
+                sleep(SETTLE)
+                try:
+                    for mode, time in processes[name].ask("turn", 0 if arguments.tiny else LEAST).items():
+                        c["times"][mode].append(time)
+                except Failed as reason:
+                    c["gone"] = str(reason)
     return {**problem, "contenders": found}
 
 

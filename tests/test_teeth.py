@@ -136,7 +136,7 @@ def test_tolerances_are_small():
     from fastml.kernels.table import KERNELS
 
     for row in KERNELS:
-        assert 0 < row.tolerance["float32"] <= 1e-3 and 0 < row.tolerance["float64"] <= 1e-10
+        assert 0 <= row.tolerance["float32"] <= 1e-3 and 0 <= row.tolerance["float64"] <= 1e-10  # 0: to the bit
 
 
 def test_the_failure_stands_beside_the_references_own_error():
