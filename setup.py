@@ -34,7 +34,7 @@ def extensions():
                 depends=sorted(glob(f"{FOLDER}/*.h") + glob(f"{FOLDER}/*.pxi")),
                 extra_compile_args=FLAGS,
             )
-            for family in (os.environ.get("FAM", "").split() or FAMILIES)
+            for family in FAMILIES
         ],
         build_dir="build",
         language_level=3,
