@@ -6,7 +6,6 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fastml import boosting
 from fastml.boosting import Ensemble, Learner, decision, encode, fit_stumps, fit_trees, rounds, staged_decision
 from fastml.boosting.ensemble import ALGORITHMS, Reweighed, WorseThanRandom, _kept, regrown
 
@@ -421,7 +420,3 @@ def test_errors_of_decision():
         decision([[1.0]], ensemble)
     with pytest.raises(ValueError, match="X: expected shape"):
         next(staged_decision([[1.0]], ensemble))
-
-
-def test_public_names():
-    assert not {name for name in boosting.__all__ if not hasattr(boosting, name)}

@@ -1,4 +1,4 @@
-"""Boosting: weights of rows from round to round, the exponential loss its derivatives, trees, and ensembles of them.
+"""Boosting: weights of rows from round to round, the exponential loss and its derivatives, trees and ensembles of them.
 
 Functions of arrays; the estimators, with scikit-learn's interface, are in `fastml.sklearn`.
 

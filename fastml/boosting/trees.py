@@ -6,7 +6,7 @@ of the criterion bounds what a split inside a bin can reach, and only bins that 
 splits are those of the exact search.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -364,11 +364,3 @@ class Trees:
         np.add.at(found, (tree, self.feature[tree, node]), gain[tree, node])
         total = found.sum(axis=1, keepdims=True)
         return np.divide(found, total, out=np.zeros_like(found), where=total > 0)
-
-
-def concatenated(parts: Iterable[Trees]) -> Trees:
-    """Trees of one learner, one behind the other."""
-    parts = list(parts)
-    names = ("feature", "threshold", "missing_left", "value", "count")
-    joined = (np.concatenate([getattr(part, name) for part in parts]) for name in names)
-    return Trees(*joined, parts[0].criterion, parts[0].n_features)
