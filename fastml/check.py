@@ -69,11 +69,12 @@ def _float(name: str, value: Any, expected: str) -> float:
         raise TypeError(f"{name}: expected {expected}, got {value!r}") from None
 
 
-def positive(name: str, value: Any) -> float:
-    """A finite number above 0."""
-    found = _float(name, value, "a positive number")
-    if not 0 < found < float("inf"):
-        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+def positive(name: str, value: Any, most: float | None = None) -> float:
+    """A finite number above 0, up to `most` if that is given."""
+    expected = "a positive number" if most is None else f"a positive number of at most {most}"
+    found = _float(name, value, expected)
+    if not (0 < found < float("inf") and (most is None or found <= most)):
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return found
 
 

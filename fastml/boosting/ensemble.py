@@ -13,7 +13,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
-from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import check
 from ..backend import find
 from .trees import Coded, Grown, Learner, Trees, check_classes, checked_rows, encode
-from .weights import ROUNDING
+from .weights import ROUNDING, check_weights
 
 __all__ = [
     "ALGORITHMS", "Ensemble", "Reweighed", "Round", "WorseThanRandom", "decision", "exponential", "fit_stumps",
@@ -540,9 +539,9 @@ def fit_trees(
     n_rounds = check.integer("n_rounds", n_rounds, 1)
     if algorithm not in ALGORITHMS:
         raise ValueError(f"algorithm: expected one of {', '.join(map(repr, ALGORITHMS))}, got {algorithm!r}")
-    learning_rate = _number("learning_rate", learning_rate, "a number above 0", np.inf)
+    learning_rate = check.positive("learning_rate", learning_rate)
     if weight_trim is not None:
-        weight_trim = _number("weight_trim", weight_trim, "a number above 0 and at most 1", 1.0)
+        weight_trim = check.positive("weight_trim", weight_trim, 1)
     regression = algorithm in ("gentle", "logit")
     coded, y, K = _coded(X, y, regression, missing)
     sample_weight = np.ones(coded.N) if sample_weight is None else _checked_weight(sample_weight, coded.N)
@@ -626,22 +625,10 @@ def staged_decision(X: ArrayLike, ensemble: Ensemble) -> Iterator[Array]:
 # ----------------------------------------------------------------------------------------------------------- checking
 
 
-def _number(name: str, value: Any, expected: str, most: float) -> float:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected {expected}, got {value!r}")
-    if not (0 < value <= most and value < np.inf):
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return float(value)
-
-
 def _checked_weight(sample_weight: ArrayLike, N: int) -> Array:
     found = check.arrays(sample_weight=sample_weight)["sample_weight"].astype("float64")
     check.shape("sample_weight", found, "N", {"N": (N, "X")})
-    wrong = ~((found >= 0) & (found < np.inf))
-    if wrong.any():
-        raise ValueError(f"sample_weight: expected numbers of at least 0, got {found[wrong][0]}")
-    if not found.any():
-        raise ValueError("sample_weight: expected some number above 0")
+    check_weights(found)
     return found
 
 

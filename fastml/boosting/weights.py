@@ -50,7 +50,18 @@ BLOCK = 4096
 """Rows whose values are sorted at a time."""
 
 
+NO_WEIGHT = "sample_weight: expected rows of a weight above 0, got none"
+
 # ------------------------------------------------------------------------------------------------------------ checks
+
+
+def check_weights(weights: Array) -> float:
+    """The largest of finite numbers of at least 0, some of them above."""
+    check_sample_weight(weights)
+    most = float(weights.max(initial=0))
+    if most == 0:
+        raise ValueError(NO_WEIGHT)
+    return most
 
 
 def _weights(sample_weight: ArrayLike, **others: Any) -> SimpleNamespace:
@@ -136,7 +147,7 @@ def _measured(weights: Array, marks: Array) -> tuple[Array, _Masses]:
         weights = np.ldexp(weights, np.where(missed, -wrong, -right).astype(np.intc))
         found = _Masses(*_sums(weights, marks)[:2], (right - wrong) * LN2, right * LN2)
     if not (found.right or found.wrong):
-        raise ValueError("sample_weight: expected rows of a weight above 0, got none")
+        raise ValueError(NO_WEIGHT)
     return weights, found
 
 
@@ -379,7 +390,7 @@ def _follow(a: SimpleNamespace, exponent: Array, source: str, out: Array) -> Arr
     # Here w exp(exponent - most) may underflow in what counts, or most is infinite: in logarithms, then.
     rows = np.flatnonzero(a.sample_weight)
     if not len(rows):
-        raise ValueError("sample_weight: expected rows of a weight above 0, got none")
+        raise ValueError(NO_WEIGHT)
     logs, x = np.log(a.sample_weight[rows], dtype="float64"), exponent[rows].astype("float64")
     if np.isnan(x).any():
         raise ValueError(f"{source}: expected numbers, got nan at index {rows[np.isnan(x).argmax()]}")
@@ -663,15 +674,13 @@ def r2_update(
         raise ValueError(f"loss: expected one of {', '.join(map(repr, LOSSES))}, got {loss!r}")
     learning_rate = check.positive("learning_rate", learning_rate)
     new = _new(out, sample_weight, a, error=error)
-    check_sample_weight(a.sample_weight)
-    if not a.sample_weight.max(initial=0) > 0:
-        raise ValueError("sample_weight: expected rows of a weight above 0, got none")
+    heaviest = check_weights(a.sample_weight)
     size = np.where(a.sample_weight > 0, np.abs(a.error), 0)
     most = size.max()
     if not most < np.inf:
         raise ValueError(f"error: expected finite numbers, got {a.error[~(size < np.inf)][0]}")
     share = LOSSES[loss](size / (most or 1)).astype(a.dtype, copy=False)
-    scaled = np.ldexp(a.sample_weight, -int(math.frexp(a.sample_weight.max())[1])).astype("float64")
+    scaled = np.ldexp(a.sample_weight, -math.frexp(heaviest)[1]).astype("float64")
     average = float((scaled * share).sum() / scaled.sum())
     if average >= 0.5:
         raise ValueError(f"error: expected an average loss below 0.5, got {average:.6g}")
@@ -726,17 +735,11 @@ def trim(sample_weight: ArrayLike, keep: float = 0.95) -> Array:
     >>> boosting.trim([0.05, 0.5, 0.05, 0.4], keep=0.9).tolist()
     [1, 3]
     """
-    a, keep = _weights(sample_weight), check.number("keep", keep, 0, 1)
-    if keep == 0:
-        raise ValueError("keep: expected a number above 0, got 0")
-    check_sample_weight(a.sample_weight)
-    weights = a.sample_weight
-    most = weights.max(initial=0)
-    if not most > 0:
-        raise ValueError("sample_weight: expected rows of a weight above 0, got none")
+    weights, keep = _weights(sample_weight).sample_weight, check.positive("keep", keep, 1)
+    most = check_weights(weights)
     if keep == 1:
         return np.flatnonzero(weights)
-    weights = np.ldexp(weights, -int(math.frexp(most)[1])).astype("float64")  # or the sum might overflow
+    weights = np.ldexp(weights, -math.frexp(most)[1]).astype("float64")  # or the sum might overflow
     some, wanted = weights, keep * weights.sum()
     while True:
         pivot = np.partition(some, len(some) // 2)[len(some) // 2]
