@@ -21,6 +21,7 @@ __all__ = [
     "number",
     "output",
     "positive",
+    "ready",
     "recurrent",
     "recurrent_upstream",
     "shape",
@@ -146,6 +147,17 @@ def shape(name: str, array: np.ndarray, axes: str, sizes: dict[str, tuple[int, s
             raise ValueError(
                 f"{name}: expected shape {text} with {letter} = {wanted} (from {source}), got {array.shape}"
             )
+
+
+def ready(name: str, array: Any, dtype: str, N: int | None, source: str) -> np.ndarray:
+    """An array (N,) that a kernel takes as it is: of that dtype and length (None for any), C-contiguous, aligned."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype:
+        got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise TypeError(f"{name}: expected an array of {dtype}, got {got}")
+    shape(name, array, "N", {} if N is None else {"N": (N, source)})
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError(f"{name}: expected a C-contiguous, aligned array")
+    return array
 
 
 def integers(name: str, value: Any) -> np.ndarray:

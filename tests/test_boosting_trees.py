@@ -226,3 +226,58 @@ def test_errors_of_trees(array, error, message):
         for call in (trees.apply, lambda rows: trees.scores(rows, np.zeros((1, 2, 1)), 1)):
             with pytest.raises(error, match=f"^{message}$"):
                 call(array)
+
+
+CODED, PLAIN = encode(X, [0, 1, 0]), encode(X)
+ONES = np.ones(3)
+
+
+@pytest.mark.parametrize(
+    "coded, arguments, error, message",
+    [
+        (CODED, ([1.0] * 3,), TypeError, "sample_weight: expected an array of float64, got list"),
+        (CODED, (np.ones(3, "float32"),), TypeError, "sample_weight: expected an array of float64, got float32"),
+        (CODED, (np.ones(2),), ValueError, r"sample_weight: .* with N = 3 \(from the coded rows\), got \(2,\)"),
+        (CODED, (np.ones(6)[::2],), ValueError, "sample_weight: expected a C-contiguous, aligned array"),
+        (CODED, (ONES, ONES), TypeError, "target: expected None beside rows coded with classes, got an array"),
+        (PLAIN, (ONES,), TypeError, "target: expected an array of float64, got NoneType"),
+        (PLAIN, (ONES, np.ones(4)), ValueError, r"target: .* with N = 3 \(from the coded rows\), got \(4,\)"),
+        (CODED, (ONES, None, np.arange(3)), TypeError, "rows: expected an array of int32, got int64"),
+        (CODED, (ONES, None, np.zeros((1, 1), "int32")), ValueError, r"rows: expected shape \(N,\), got \(1, 1\)"),
+        *(
+            (CODED, (ONES, None, np.array(rows, "int32")), ValueError, "rows: expected rising numbers from 0 to N - 1")
+            for rows in ([-1, 2], [0, 3], [1, 0], [1, 1])
+        ),
+    ],
+)  # fmt: skip
+def test_errors_of_growing(coded, arguments, error, message):
+    """Kernels read what they are told: what does not fit never reaches them."""
+    learner = Learner(coded, "gini" if coded.K else "squared_error")
+    with pytest.raises(error, match=f"^{message}"):
+        learner.grow(*arguments)
+
+
+@pytest.mark.parametrize(
+    "call, error, message",
+    [
+        (lambda t: t.scores(X, np.ones((2, 2, 4)), 3), ValueError, r"leaf_value: .* with M = 3 \(from n_columns\)"),
+        (lambda t: t.scores(X, np.ones((1, 2, 3)), 3), ValueError, r"leaf_value: .* with E = 2 \(from the trees\)"),
+        (lambda t: t.scores(X, np.ones((2, 1)), 3, np.ones((2, 2), int)), ValueError, "leaf_value: .* with L = 2"),
+        (lambda t: t.scores(X, np.ones((2, 2)), 3, np.ones((2, 3), int)), ValueError, "column: .* with L = 2"),
+        (lambda t: t.scores(X, np.ones((2, 2)), 3, np.full((2, 2), 3)), ValueError, "column: .* 0 to 2, got 3"),
+        (lambda t: t.scores(X, np.ones((2, 2)), 3, np.full((2, 2), -1)), ValueError, "column: .* 0 to 2, got -1"),
+        (lambda t: t.scores(X, np.ones((2, 2, 3)), 3, labels=ONES), TypeError, "labels: .* of intp, got float64"),
+        (lambda t: t.scores(X, np.ones((2, 2, 3)), 3, labels=np.ones(2, int)), ValueError, "labels: .* with N = 3"),
+        (lambda t: t.quantile(X, np.ones((2, 3)), ONES[:2]), ValueError, "leaf_value: .* with L = 2"),
+        (lambda t: t.quantile(X, np.ones((2, 2)), ONES), ValueError, "weights: .* with E = 2"),
+        (lambda t: t.quantile(X, np.ones((2, 2)), -ONES[:2]), ValueError, "weights: expected finite numbers of at le"),
+        (lambda t: t.quantile(X, np.ones((2, 2)), ONES[:2] * np.nan), ValueError, "weights: expected finite numbers"),
+        (lambda t: t.quantile(X, np.ones((2, 2)), ONES[:2], 1.5), ValueError, "q: expected a number from 0 to 1, got"),
+        (lambda t: t[2:].quantile(X, np.ones((0, 2)), ONES[:0]), ValueError, "weights: .* one at least"),
+    ],
+)  # fmt: skip
+def test_errors_of_what_leaves_say(call, error, message):
+    with on(("reference", None)):
+        trees = Trees.stacked([Learner(CODED).grow(ONES) for _ in range(2)], "gini", 2)
+    with pytest.raises(error, match=f"^{message}"):
+        call(trees)

@@ -187,6 +187,21 @@ class Learner:
         squared distance of a target from its mean in the leaf.
     max_depth : int
         Levels of splits, from 1 (a stump) to 8.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `criterion` or `max_depth` does not fit, or rows are coded with classes where there is to be a target, or
+        without where there is to be none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.boosting import Learner, encode
+    >>> learner = Learner(encode([[0.0], [1.0], [2.0], [3.0]], [0, 0, 0, 1]))
+    >>> tree = learner.grow(np.ones(4))
+    >>> tree.feature.tolist(), tree.threshold.tolist(), tree.incorrect.tolist()
+    ([0], [2.5], [False, False, False, False])
     """
 
     def __init__(self, coded: Coded, criterion: str = "gini", max_depth: int = 1) -> None:
@@ -201,10 +216,37 @@ class Learner:
         self._incorrect = None if coded.classes is None else np.empty(coded.N, np.bool_)
 
     def grow(self, sample_weight: Array, target: Array | None = None, rows: Array | None = None) -> Grown:
-        """A tree. Nothing is checked.
+        """A tree.
 
-        sample_weight (N,) float64, at least 0, target (N,) float64, and rows, int32 and rising, are of the coded rows.
+        Parameters
+        ----------
+        sample_weight : array of shape (N,), float64
+            Finite and at least 0, which is not checked. In the order of the coded rows, not of X, like the others.
+        target : array of shape (N,), float64, or None
+            Finite, which is not checked; None with classes.
+        rows : array of integers, int32, or None
+            The rows that grow the tree, rising; None for all.
+
+        Returns
+        -------
+        Grown
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array is of another dtype, shape or layout, there where it should not be or not where it should; `rows`
+            are not rising, or not from 0 to N - 1.
         """
+        N = self.coded.N
+        check.ready("sample_weight", sample_weight, "float64", N, "the coded rows")
+        if self.coded.classes is None:
+            check.ready("target", target, "float64", N, "the coded rows")
+        elif target is not None:
+            raise TypeError("target: expected None beside rows coded with classes, got an array")
+        if rows is not None:
+            check.ready("rows", rows, "int32", None, "")
+            if len(rows) and not (rows[0] >= 0 and rows[-1] < N and (rows[1:] > rows[:-1]).all()):
+                raise ValueError(f"rows: expected rising numbers from 0 to N - 1 = {N - 1}")
         P = 2**self.max_depth - 1
         grown = Grown(
             np.empty(P, np.intp), np.empty(P), np.empty(P, np.bool_),
@@ -285,7 +327,7 @@ class Trees:
         return replace(self, threshold=np.where(even, middle, np.nextafter(middle, -np.inf)))
 
     def apply(self, X: ArrayLike) -> Array:
-        """The leaf of each row in each tree, (E, N), uint8."""
+        """The leaf of each row in each tree, (E, N), uint8. TypeError or ValueError where X is no array (N, D)."""
         X = checked_rows(X, self.n_features)
         leaf = np.empty((len(self), len(X)), np.uint8)
         find("tree_apply").function(X, self.feature, self.threshold, self.missing_left, leaf)
@@ -303,24 +345,36 @@ class Trees:
         """Sums over the trees of what their leaves say, (N, n_columns), in one pass over the rows.
 
         leaf_value is (E, L, n_columns); or, with `column` (E, L), the number (E, L) that a leaf adds to that column.
-        `labels` (N,) intp is filled with the columns of the largest sums, the first of equal ones.
+        `labels` (N,) intp is filled with the columns of the largest sums, the first of equal ones. TypeError or
+        ValueError where an array has another shape, or a column is not from 0 to n_columns - 1.
         """
         X = checked_rows(X, self.n_features)
+        values = self._of_leaves("leaf_value", leaf_value, "E L M" if column is None else "E L", n_columns)
+        if column is not None:
+            column = self._of_leaves("column", column, "E L", n_columns, np.intp)
+            wrong = column[(column < 0) | (column >= n_columns)]
+            if wrong.size:
+                raise ValueError(f"column: expected numbers from 0 to {n_columns - 1}, got {wrong[0]}")
+            values = values[:, :, None]
+        if labels is not None:
+            check.ready("labels", labels, "intp", len(X), "X")
         scores = np.zeros((len(X), n_columns))
-        values = leaf_value if column is None else leaf_value[:, :, None]
-        find("tree_scores").function(
-            X, self.feature, self.threshold, self.missing_left,
-            None if column is None else np.ascontiguousarray(column, np.intp), np.ascontiguousarray(values, "float64"),
-            scores, labels,
-        )  # fmt: skip
+        find("tree_scores").function(X, self.feature, self.threshold, self.missing_left, column, values, scores, labels)
         return scores
 
     def quantile(self, X: ArrayLike, leaf_value: Array, weights: Array, q: float = 0.5) -> Array:
         """Of each row the weighted quantile of what the trees say, (N,); see `boosting.weighted_quantile`.
 
-        leaf_value is (E, L), weights (E,), at least 0. There is at least one tree.
+        leaf_value is (E, L), weights (E,), finite and at least 0; q from 0 to 1. ValueError where they are not, or
+        there are no trees.
         """
         X = checked_rows(X, self.n_features)
+        leaf_value = self._of_leaves("leaf_value", leaf_value, "E L")
+        weights = np.asarray(weights, "float64")
+        check.shape("weights", weights, "E", {"E": (len(self), "the trees")})
+        if not (len(self) and ((weights >= 0) & (weights < np.inf)).all()):
+            raise ValueError("weights: expected finite numbers of at least 0, one at least")
+        q = check.number("q", q, 0, 1)
         order = leaf_value.ravel().argsort(kind="stable")
         place = np.empty(leaf_value.shape, np.intp)
         place.flat[order] = np.arange(place.size)
@@ -331,6 +385,13 @@ class Trees:
             X, self.feature, self.threshold, self.missing_left, place, value, weight, q, quantile
         )
         return quantile
+
+    def _of_leaves(self, name: str, value: Array, axes: str, M: int = 0, dtype: Any = "float64") -> Array:
+        """A number of each leaf, or M of them, as the kernels take them."""
+        found = np.ascontiguousarray(value, dtype)
+        E, L = len(self), self.feature.shape[1] + 1
+        check.shape(name, found, axes, {"E": (E, "the trees"), "L": (L, "the trees"), "M": (M, "n_columns")})
+        return found
 
     def impurity(self) -> Array:
         """The criterion in each node, (E, Q): of "error" the share of weight that is not the largest class's; 0 where a
