@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from trees import both_dtypes, check, draw, every_criterion
+from trees import both_dtypes, check, draw, ensemble, every_criterion
 
 from fastml.boosting import Learner, encode
 
@@ -172,3 +172,17 @@ def test_chains_within_a_node(cell):
         for criterion in ("gini", "squared_error"):
             problem = draw(2000, 2, 3, kind="close", criterion=criterion, depth=5, seed=seed, part=True)
             check(problem.grow(), problem)
+
+
+@pytest.mark.parametrize("call", ["encode", "apply"])
+def test_denormals_are_numbers_after_a_long_call(call, threads):
+    """One that asked about Ctrl-C on its way, which is done in the caller's mode."""
+    threads(1)
+    X = np.random.default_rng(0).standard_normal((600_000, 8))
+    if call == "apply":
+        trees, *_ = ensemble(100, 5, 8, 1, columns=True, X=X[:1000])
+        trees.apply(X)
+    else:
+        encode(X)
+    small = np.full(4, 1e-310)
+    assert (small * 1.0).tobytes() == small.tobytes()  # to ==, what is flushed is equal
