@@ -558,7 +558,7 @@ def decision(X: ArrayLike, ensemble: Ensemble) -> Array:
     Parameters
     ----------
     X : array of shape (N, D)
-        In any of the two dtypes. NaN goes where each tree learnt to send it.
+        float32 or float64, whichever the trees were grown on. NaN goes where each tree learnt to send it.
     ensemble : Ensemble
 
     Returns

@@ -556,7 +556,7 @@ def logit_update(scores: ArrayLike, y: ArrayLike, *, z_max: float = 4.0) -> tupl
     z : array of shape (N, K)
         The working responses: 1/p for the row's class, -1/(1-p) for the others.
     w : array of shape (N, K)
-        The weights, twice the spacing of numbers at 1 or more (4.4e-16, float32: 2.4e-7).
+        The weights, at least twice the spacing of numbers at 1 (4.4e-16, float32: 2.4e-7).
 
     Raises
     ------

@@ -49,7 +49,6 @@ BINS = 256
 TIE = 1e-7
 """Values that differ by no more than this, in their own dtype, are not split from each other; scikit-learn's."""
 
-
 LEVEL = 2.0**-40
 """Classes whose weights in a node differ from the largest by less than this part of all weigh the same: sums of the
 same numbers in another order do."""
