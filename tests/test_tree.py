@@ -382,3 +382,23 @@ def test_no_rows(cell, dtype):
             grown = nothing.grow()
             check(grown, nothing)
             assert not grown.leaf.any() and not grown.value.any()
+
+
+@pytest.mark.parametrize("criterion", CLASSES)
+def test_few_rows_before_a_bin(cell, criterion):
+    """The best split is inside a bin that begins with the rows of the rare class, and little weight is on its left; a
+    border of another feature comes near. A bound that takes the left side for as heavy as after the bin misses it.
+    """
+    y = np.zeros(2560, int)
+    y[10:15] = 1
+    other = np.ones(2560)
+    other[10:15] = 0
+    for m in (11, 12, 13, 14):
+        other[100 : 100 + m] = 0
+        for columns in ([0, 1], [1, 0]):
+            X = np.stack([np.arange(2560.0), other], axis=1)[:, columns]
+            order = y.argsort(kind="stable")
+            problem = draw(2560, 2, 2, criterion=criterion, depth=1).having(
+                X=np.ascontiguousarray(X[order]), y=y[order], weight=np.ones(2560)
+            )
+            check(problem.grow(), problem)

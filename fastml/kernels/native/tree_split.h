@@ -5,9 +5,12 @@
  *
  * The bounds. Inside a bin L is A + d with 0 <= d_k <= D_k, the bin's own sums. For sums of squares over a sum,
  *     |A + d|² / (W + δ) = |A|² / W + Σ (2 a_k - |a|²) d_k + |d - a δ|² / (W + δ),   a = A / W, δ = Σ d
- * holds exactly, and no part of d - a δ is beyond m_k = max(a_k (Δ - D_k), (1 - a_k) D_k): the score at a bin's border, the
- * positive part of its slope times D, and Σ m_k² / (W + Δ) of both sides bound the score inside; from either border. What is
- * left by that is bounded by the corners of the box, 2^C of them, where there are few.
+ * holds exactly. No part of d - a δ is beyond m_k = max(a_k (Δ - D_k), (1 - a_k) D_k), so that the last term is at most
+ * Σ m_k² over the least weight that the side has; and as |d - a δ|² <= δ Σ d_k |e_k - a|² and δ / (W + δ) rises, at most
+ * Δ Σ D_k |e_k - a|² / (W + Δ) of a side that grows, where W is little. With the score at a bin's border and the positive
+ * part of its slope times D, these bound the score inside; from either border. (Σ m_k² / (W + Δ) of a side that grows is no
+ * bound: test_few_rows_before_a_bin.) What is left by that is bounded by the corners of the box, 2^C of them, where there
+ * are few.
  */
 
 #undef WIDE
@@ -23,6 +26,7 @@
 typedef struct FN(borders) {
     double score[WIDE], bound[WIDE], wl[WIDE], wr[WIDE], il[WIDE], ir[WIDE], ll[WIDE], rr[WIDE];
     double up[WIDE], down[WIDE], x[WIDE], y[WIDE], z[WIDE];
+    double al[WIDE], ar[WIDE]; /* Σ a_k D_k: of the left at the lower border, of the right at the upper one */
     double left[2][WIDE], right[2][WIDE]; /* remainders from the lower border, and from the upper one */
 } FN(borders);
 
@@ -54,7 +58,7 @@ static void FN(gini)(intptr_t C, intptr_t n, const double *cum, const double *ex
         o->rr[b] *= ir * ir;
         o->il[b] = il;
         o->ir[b] = ir;
-        o->up[b] = o->down[b] = o->left[0][b] = o->left[1][b] = o->right[0][b] = o->right[1][b] = 0;
+        o->up[b] = o->down[b] = o->al[b] = o->ar[b] = o->left[0][b] = o->left[1][b] = o->right[0][b] = o->right[1][b] = 0;
     }
     for (intptr_t b = 0; b < n; b++) o->x[b] = o->wl[b + 1] - o->wl[b];
     for (intptr_t k = 0; k < C; k++) { /* a side that is empty scores at most its weight: slope 1, no remainder */
@@ -70,6 +74,8 @@ static void FN(gini)(intptr_t C, intptr_t n, const double *cum, const double *ex
             o->up[b] += FN(larger)(gl - gr, 0) * d;
             gl = o->il[b + 1] > 0 ? 2 * o->y[b + 1] - o->ll[b + 1] : 1, gr = o->ir[b + 1] > 0 ? 2 * o->z[b + 1] - o->rr[b + 1] : 1;
             o->down[b] += FN(larger)(gr - gl, 0) * d;
+            o->al[b] += o->y[b] * d;
+            o->ar[b] += o->z[b + 1] * d;
             double m = FN(larger)(o->y[b] * rest, (1 - o->y[b]) * d);
             o->left[0][b] += m * m;
             m = FN(larger)(o->z[b] * rest, (1 - o->z[b]) * d);
@@ -81,9 +87,14 @@ static void FN(gini)(intptr_t C, intptr_t n, const double *cum, const double *ex
         }
     }
     for (intptr_t b = 0; b < n; b++) {
-        double left = o->il[b] > 0 ? o->left[0][b] * o->il[b + 1] : 0, right = o->right[0][b] * o->ir[b + 1];
+        const double d = o->x[b]; /* d (d (1 + |a|²) - 2 Σ a_k D_k) is d Σ D_k |e_k - a|² */
+        double left = 0, right = o->right[0][b] * o->ir[b + 1];
+        if (o->il[b] > 0)
+            left = FN(smaller)(o->left[0][b] * o->il[b], d * (d * (1 + o->ll[b]) - 2 * o->al[b]) * o->il[b + 1]);
         double a = o->ir[b + 1] > 0 ? o->score[b] + o->up[b] + left + right : NEVER;
-        left = o->left[1][b] * o->il[b], right = o->ir[b + 1] > 0 ? o->right[1][b] * o->ir[b] : 0;
+        left = o->left[1][b] * o->il[b], right = 0;
+        if (o->ir[b + 1] > 0)
+            right = FN(smaller)(o->right[1][b] * o->ir[b + 1], d * (d * (1 + o->rr[b + 1]) - 2 * o->ar[b]) * o->ir[b]);
         double z = o->il[b] > 0 ? o->score[b + 1] + o->down[b] + left + right : NEVER;
         o->bound[b] = FN(smaller)(a, z);
     }
