@@ -253,14 +253,19 @@ def tree(X, y, weight, K, criterion, depth, used, tie, near, prefer):
 def tree_codes(column, tie, most):
     """(values, order, rank, codes, starts) of one feature, its values in at most `most` bins; NaN has one more.
 
-    Where values may be split in more places than that, a bin ends at the first place that is at or behind each of the
-    equal shares of the rows.
+    Where values may be split in more places than that, a value of at least four equal shares of the rows is a bin of
+    its own; of the other rows, a bin ends at the first place that has each of their equal shares before it.
     """
     order, ends = tree_order(column, tie)
     n = sum(not math.isnan(x) for x in column)
     if len(ends) >= most:
-        shares = [j * n // most for j in range(1, most)]
-        ends = sorted({next((end for end in ends if end >= share), ends[-1]) for share in shares})
+        groups = list(zip([0, *ends], [*ends, n], strict=True))
+        heavy = [(start, end) for start, end in groups if (end - start) * most >= 4 * n]
+        bins, light = most - 2 * len(heavy), n - sum(end - start for start, end in heavy)
+        before = {end: end - sum(b - a for a, b in heavy if b <= end) for end in ends}
+        shares = [j * light // bins for j in range(1, bins)]
+        found = {next((end for end in ends if before[end] >= share), ends[-1]) for share in shares}
+        ends = sorted(found | {place for group in heavy for place in group if 0 < place < n})
     starts = [0, *ends, n] if n else [0]
     bins = len(starts) - 1
     of_place = [next((b for b in range(bins) if p < starts[b + 1]), bins) for p in range(len(column))]

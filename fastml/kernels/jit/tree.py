@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..reference.tree import shared_out
 from ..table import BINS, CRITERIA, LEVEL, TIE
 from .compiling import compiled, inlined
 from .sequence import blocks, share
@@ -58,8 +59,7 @@ def _encode(x, values, order, rank, codes, starts, bins):
     ends = 1 + np.flatnonzero(values[1:n] > values[: max(n, 1) - 1] + values.dtype.type(TIE))
     most = BINS - (n < N)
     if len(ends) >= most:
-        even = np.searchsorted(ends, np.arange(1, most) * n // most)
-        ends = np.unique(ends[np.minimum(even, len(ends) - 1)])
+        ends = shared_out(ends, n, most)
     ends = np.append(ends, n) if n else ends
     bins[0], starts[:], starts[0] = len(ends), n, 0
     starts[1 : len(ends) + 1] = ends

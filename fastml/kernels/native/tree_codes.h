@@ -8,6 +8,7 @@
 #undef TOP
 #undef DIGITS
 #undef COLUMNS
+#undef HEAVY
 #if FM_DTYPE == 32
 #define KEY uint32_t
 #define TOP 0x80000000u
@@ -18,6 +19,7 @@
 #define DIGITS 6
 #endif
 #define COLUMNS (64 / (int)sizeof(REAL)) /* features that are read at a time: a line of the cache */
+#define HEAVY 4
 
 typedef struct FN(record) {
     KEY key;
@@ -64,9 +66,11 @@ static FN(record) * FN(sort_records)(FN(record) * from, FN(record) * to, intptr_
 
 INLINE int FN(rises)(const REAL *v, intptr_t p) { return v[p] > v[p - 1] + (REAL)FM_TIE; }
 
-/* Bins of n sorted values, at most `most`: each value its own, or else as many rows in each as values allow. */
+/* Bins of n sorted values, at most `most`. Where there are more values than that, those that HEAVY bins' worth of rows have
+ * are bins of their own, with two borders at most for each; the others share out the rest, as many rows in each as values
+ * allow. The borders are reference/tree.py's. */
 static intptr_t FN(cut_bins)(const REAL *v, intptr_t n, intptr_t most, int32_t *starts) {
-    intptr_t bins = 0, rising = 0;
+    intptr_t bins = 0, rising = 0, heavy = 0, light = n;
     if (n == 0) return 0;
     for (intptr_t p = 1; p < n; p++) rising += FN(rises)(v, p);
     starts[bins++] = 0;
@@ -75,27 +79,36 @@ static intptr_t FN(cut_bins)(const REAL *v, intptr_t n, intptr_t most, int32_t *
             if (FN(rises)(v, p)) starts[bins++] = (int32_t)p;
         return bins;
     }
-    intptr_t last = n - 1;
-    while (!FN(rises)(v, last)) last--;
-    for (intptr_t j = 1; j < most; j++) {
-        intptr_t p = (intptr_t)((double)j * (double)n / (double)most);
-        while (p * most > j * n) p--; /* j n / most, rounded down; the product is exact where it would overflow 64 bits too late */
-        while ((p + 1) * most <= j * n) p++;
-        if (p < 1) p = 1;
-        while (p < last && !FN(rises)(v, p)) p++;
-        if (p > last) p = last;
-        if (p > starts[bins - 1]) starts[bins++] = (int32_t)p;
+    for (intptr_t p = 0, end; p < n; p = end) {
+        for (end = p + 1; end < n && !FN(rises)(v, end); end++) {}
+        if ((end - p) * most >= HEAVY * n) heavy++, light -= end - p;
     }
+    const intptr_t shares = most - 2 * heavy;
+    intptr_t seen = 0, wanted = 1, last = 0; /* light rows so far; the share that is being filled; the last border there may be */
+    for (intptr_t p = 0, end; p < n; p = end) {
+        for (end = p + 1; end < n && !FN(rises)(v, end); end++) {}
+        const int own = (end - p) * most >= HEAVY * n;
+        if (own && p > starts[bins - 1]) starts[bins++] = (int32_t)p;
+        if (end == n) break;
+        last = end;
+        if (!own) seen += end - p;
+        int border = own;
+        while (wanted < shares && wanted * light / shares <= seen) wanted++, border = 1;
+        if (border) starts[bins++] = (int32_t)end;
+    }
+    if (wanted < shares && last > starts[bins - 1]) starts[bins++] = (int32_t)last;
     return bins;
 }
 
 static size_t FN(encode)(fm_tree *p, intptr_t worker, intptr_t workers) {
     const intptr_t N = p->N, D = p->D;
     fm_arena shared = {p->scratch, 0};
-    FN(record) *records[COLUMNS], *spare = 0;
+    KEY *keys[COLUMNS];
+    FN(record) *records = 0, *spare = 0;
     uint32_t(*at)[2048] = 0;
     for (intptr_t w = 0; w <= worker || (!p->scratch && w < workers); w++) {
-        for (int c = 0; c < COLUMNS; c++) records[c] = fm_take(&shared, (size_t)N * sizeof(FN(record)));
+        for (int c = 0; c < COLUMNS; c++) keys[c] = fm_take(&shared, (size_t)N * sizeof(KEY));
+        records = fm_take(&shared, (size_t)N * sizeof(FN(record)));
         spare = fm_take(&shared, (size_t)N * sizeof(FN(record)));
         at = fm_take(&shared, DIGITS * sizeof *at);
     }
@@ -110,11 +123,12 @@ static size_t FN(encode)(fm_tree *p, intptr_t worker, intptr_t workers) {
         const int columns = (int)(D - first < width ? D - first : width);
         for (intptr_t j = 0; j < N; j++) {
             const REAL *x = X + p->rows[j] * D + first;
-            for (int c = 0; c < columns; c++) records[c][j] = (FN(record)){FN(key_of)(x[c]), (int32_t)j};
+            for (int c = 0; c < columns; c++) keys[c][j] = FN(key_of)(x[c]);
         }
         for (int c = 0; c < columns; c++) {
             const intptr_t d = first + c;
-            const FN(record) *sorted = FN(sort_records)(records[c], spare, N, at);
+            for (intptr_t j = 0; j < N; j++) records[j] = (FN(record)){keys[c][j], (int32_t)j};
+            const FN(record) *sorted = FN(sort_records)(records, spare, N, at);
             REAL *values = (REAL *)p->values + d * N;
             int32_t *order = p->order + d * N, *rank = p->rank + d * N, *starts = p->starts + d * (FM_BINS + 1);
             uint8_t *codes = p->codes + d * N;

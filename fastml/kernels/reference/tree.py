@@ -15,6 +15,20 @@ from ..table import BINS, LEVEL, TIE, TILE
 EPSILON = np.finfo("float64").eps
 
 
+def shared_out(ends, n, most):
+    """Of the places where sorted values may be split, those where bins end. Values that four bins' worth of rows have are
+    bins of their own; the others share out the rest, as many rows in each as values allow.
+    """
+    edges = np.concatenate([[0], ends, [n]])
+    sizes = np.diff(edges)
+    heavy = sizes * most >= 4 * n
+    shares, light = most - 2 * np.count_nonzero(heavy), n - sizes[heavy].sum()
+    seen = np.where(heavy, 0, sizes).cumsum()[:-1]
+    even = np.searchsorted(seen, np.arange(1, shares) * light // shares)
+    found = np.concatenate([ends[np.minimum(even, len(ends) - 1)], edges[:-1][heavy], edges[1:][heavy]])
+    return np.unique(found[(found > 0) & (found < n)])
+
+
 def tree_encode(X, rows, values, order, rank, codes, starts, bins):
     for d in range(X.shape[1]):
         x = X[rows, d]
@@ -25,8 +39,7 @@ def tree_encode(X, rows, values, order, rank, codes, starts, bins):
         ends = 1 + np.flatnonzero(v[1:n] > v[: max(n, 1) - 1] + v.dtype.type(TIE))
         most = BINS - (n < len(v))
         if len(ends) >= most:
-            even = np.searchsorted(ends, np.arange(1, most) * n // most)
-            ends = np.unique(ends[np.minimum(even, len(ends) - 1)])
+            ends = shared_out(ends, n, most)
         ends = np.append(ends, n) if n else ends
         bins[d], starts[d] = len(ends), n
         starts[d, : len(ends)] = np.append(0, ends[:-1])[: len(ends)]
