@@ -12,6 +12,7 @@ enum { FM_GINI, FM_ENTROPY, FM_ERROR, FM_SQUARED_ERROR }; /* as in table.CRITERI
 #define FM_TIE 1e-7 /* table.TIE */
 #define FM_LEVEL 0x1p-40 /* table.LEVEL */
 #define FM_DEPTH 8
+#define FM_LATER 128 /* nodes that are split, of which none is below another: of the last level but one */
 
 /* A node that is still to be split. */
 typedef struct fm_node {
@@ -72,10 +73,11 @@ typedef struct fm_tree {
 
     /* growing */
     intptr_t top, blocks;
-    fm_node nodes[FM_DEPTH + 2];
+    fm_node nodes[FM_DEPTH + 2], later[FM_LATER]; /* a stack; those that wait for a worker of their own */
+    intptr_t waiting;
     fm_split split;
     int listed, exact, searched[2]; /* rows are in lists; the node on top is walked as a whole; its children are searched */
-    double centre, scale, unit; /* of the target; of the weights of the node on top, and of all rows with a target */
+    double centre, shift, scale, unit; /* the target's mean, and that of the node on top about it; of its weights, and of all rows with a target */
 } fm_tree;
 
 /* Worker `worker` of `workers` does its share. With p->scratch NULL: returns the bytes wanted for `workers`, only. */

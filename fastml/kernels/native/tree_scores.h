@@ -52,25 +52,16 @@ static intptr_t FN(survey)(const fm_tree *p, const FN(forest) * f) {
     return used;
 }
 
-/* The leaf of each row in one tree. Of few nodes all are asked, a vector of rows at a time, and the answer of the row's own node
- * is taken: 50 trees of depth 3 on 100,000 rows in 7 ms, where going from node to node takes 34. */
+/* The leaf of each row in one tree. Of the uppermost nodes all are asked, a vector of rows at a time, and the answer of the
+ * row's own node is taken: 50 trees of depth 3 on 100,000 rows in 7 ms, where going from node to node takes 34. From there
+ * rows go on a level at a time, so that none waits for another. */
 NOINLINE static void FN(descend)(const fm_tree *p, const FN(forest) * f, intptr_t e, intptr_t rows, uint8_t *leaf) {
     const int32_t *place = f->place + e * p->P;
     const REAL *threshold = f->threshold + e * p->P;
     const uint8_t *missing = p->missing_left + e * p->P;
-    if (f->levels > 4) {
-        for (intptr_t r = 0; r < rows; r++) {
-            intptr_t i = 0;
-            for (intptr_t level = 0; level < f->levels; level++) {
-                REAL v = f->x[place[i] * PLENTY + r];
-                i = 2 * i + 1 + (!(v <= threshold[i]) & !((v != v) & missing[i]));
-            }
-            leaf[r] = (uint8_t)(i - p->P);
-        }
-        return;
-    }
+    const intptr_t upper = f->levels < 4 ? f->levels : 4;
     memset(leaf, 0, PLENTY);
-    for (intptr_t level = 0, first = 0; level < f->levels; first += (intptr_t)1 << level++) {
+    for (intptr_t level = 0, first = 0; level < upper; first += (intptr_t)1 << level++) {
         uint8_t right[PLENTY] = {0};
         for (intptr_t i = first; i < 2 * first + 1; i++) {
             const REAL *x = f->x + place[i] * PLENTY, t = threshold[i];
@@ -81,6 +72,14 @@ NOINLINE static void FN(descend)(const fm_tree *p, const FN(forest) * f, intptr_
                 for (intptr_t r = 0; r < PLENTY; r++) right[r] |= (leaf[r] == own) & !(x[r] <= t);
         }
         for (intptr_t r = 0; r < PLENTY; r++) leaf[r] = (uint8_t)(2 * leaf[r] + right[r]);
+    }
+    for (intptr_t level = upper; level < f->levels; level++) {
+        const intptr_t first = ((intptr_t)1 << level) - 1;
+        for (intptr_t r = 0; r < rows; r++) {
+            const intptr_t i = first + leaf[r];
+            const REAL v = f->x[place[i] * PLENTY + r];
+            leaf[r] = (uint8_t)(2 * leaf[r] + (!(v <= threshold[i]) & !((v != v) & missing[i])));
+        }
     }
 }
 
