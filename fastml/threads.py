@@ -20,7 +20,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
-__all__ = ["TEAM", "Job", "blas_limit", "get_num_threads", "run", "set_num_threads", "team", "together", "usable_cpus"]
+__all__ = [
+    "TEAM", "Job", "blas_limit", "get_num_threads", "num_threads", "run", "set_num_threads", "team", "together",
+    "usable_cpus",
+]  # fmt: skip
 
 
 TEAM = 140_000
@@ -76,11 +79,24 @@ def _from_environment() -> int:
 
 
 _threads: int | None = None
+_block: ContextVar[int | None] = ContextVar("fastml_threads", default=None)
+
+
+@contextmanager
+def num_threads(n: int) -> Iterator[None]:
+    """Let the calls of this thread's block use up to `n` threads, whatever the process is set to."""
+    token = _block.set(n)
+    try:
+        yield
+    finally:
+        _block.reset(token)
 
 
 def get_num_threads() -> int:
     """Threads that one call may use: `set_num_threads`, else FASTML_NUM_THREADS, else the CPUs this process may use."""
     global _threads
+    if (block := _block.get()) is not None:
+        return block
     if _threads is None:
         _threads = _from_environment()
     return _threads

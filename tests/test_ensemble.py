@@ -6,8 +6,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from fastml.boosting import Ensemble, Learner, decision, encode, fit_stumps, fit_trees, rounds, staged_decision
-from fastml.boosting.ensemble import ALGORITHMS, Reweighed, WorseThanRandom, _kept, regrown
+from fastml.boosting import Ensemble, Learner, decision, encode, fit_stumps, fit_trees, staged_decision
+from fastml.boosting.ensemble import ALGORITHMS, Reweighed, WorseThanRandom, _kept, regrown, rounds
 
 FAMILIES = ("tree",)
 

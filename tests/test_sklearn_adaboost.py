@@ -4,6 +4,7 @@ import copy
 import pickle
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
 
 import numpy as np
@@ -834,3 +835,80 @@ def test_gain_importances():
     X, y = problem(0)
     ours = AdaBoostRegressor(random_state=0).fit(X, y)
     assert ours.gain_importances_.sum() == pytest.approx(1) and (ours.gain_importances_ >= 0).all()
+
+
+# -------------------------------------------------------------------------------------------------- what has gone wrong
+
+
+def test_threads_of_fits_side_by_side(threads):
+    """n_jobs is the fit's own: others, and what comes after, keep the process's setting."""
+    threads(3)
+    X, y = problem(2)
+
+    def fit(n_jobs):
+        seen = []
+        callback = lambda told: seen.append(fastml.get_num_threads())
+        AdaBoostClassifier(n_estimators=5, n_jobs=n_jobs, random_state=0, callback=callback).fit(X, y)
+        return set(seen)
+
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [1, 2, None, 1, 2, None] * 4
+        assert list(pool.map(fit, jobs)) == [{3 if n is None else n} for n in jobs]
+    assert fastml.get_num_threads() == 3
+    for n_jobs in (0, True):
+        with pytest.raises((ValueError, TypeError), match="n_jobs"):
+            AdaBoostClassifier(n_jobs=n_jobs).fit(X, y)
+
+
+def test_trees_of_the_other_kind_are_scikit_learns_to_refuse():
+    X, y = problem(2)
+    for ours, theirs, tree, target in (
+        (AdaBoostClassifier, sklearn.ensemble.AdaBoostClassifier, DecisionTreeRegressor(max_depth=1), y),
+        (AdaBoostRegressor, sklearn.ensemble.AdaBoostRegressor, DecisionTreeClassifier(max_depth=2), X[:, 0]),
+    ):
+        errors = []
+        for kind in (ours, theirs):
+            with pytest.raises((TypeError, ValueError, AttributeError)) as error:
+                kind(tree, random_state=0).fit(X, target)
+            errors.append((error.type, str(error.value)))
+        assert errors[0] == errors[1]
+
+
+def test_targets_too_large_to_be_subtracted():
+    X, y = problem(0)
+    with pytest.raises(ValueError, match="y: expected numbers whose differences are finite"), np.errstate(all="ignore"):
+        AdaBoostRegressor(n_estimators=8, random_state=0).fit(X, np.sign(y) * 1e308)
+
+
+def test_weights_whose_sum_overflows():
+    X, y = problem(2)
+    ours = AdaBoostClassifier(n_estimators=5, random_state=0)
+    one = ours.fit(X, y, np.full(len(X), 1e308)).estimator_weights_
+    np.testing.assert_allclose(ours.fit(X, y).estimator_weights_, one, rtol=1e-9)
+
+
+def test_early_stopping_of_no_classes():
+    X, y = problem(0)
+    with pytest.raises(ValueError, match="Unknown label type"):
+        AdaBoostClassifier(early_stopping=True).fit(X, y)
+
+
+def test_numbers_beyond_float32():
+    X, y = problem(2)
+    ours = AdaBoostClassifier(n_estimators=5, random_state=0).fit(X, y)
+    for large in (1e200, 1e39):
+        with pytest.raises(ValueError, match="too large for dtype"), np.errstate(over="ignore"):
+            ours.predict(np.full((1, X.shape[1]), large))
+    assert ours.predict(np.full((1, X.shape[1]), 3.2e38)).shape == (1,)
+
+
+def test_rows_rounded_to_float32():
+    """float64 rows go where they would go as float32, those between two float32 values too."""
+    X, y = problem(2)
+    ours = AdaBoostClassifier(n_estimators=20, random_state=0).fit(X, y)
+    thresholds = np.array([tree.tree_.threshold[0] for tree in ours.estimators_])
+    steps = np.concatenate([np.nextafter(thresholds.astype("float32"), np.float32(s)) for s in (-9, 9)])
+    values = np.concatenate([thresholds, steps, (thresholds.astype("float32").astype("float64") + steps[:20]) / 2])
+    values = np.concatenate([values, np.nextafter(values, -9), np.nextafter(values, 9)])
+    rows = np.repeat(values[:, None], X.shape[1], axis=1)
+    np.testing.assert_array_equal(ours.decision_function(rows), ours.decision_function(rows.astype("float32")))

@@ -8,7 +8,7 @@ Functions of arrays; the estimators, with scikit-learn's interface, are in `fast
 ([0.5, 0.167, 0.167, 0.167], 0.25)
 """
 
-from .ensemble import Ensemble, Round, decision, fit_stumps, fit_trees, rounds, staged_decision
+from .ensemble import Ensemble, decision, fit_stumps, fit_trees, staged_decision
 from .losses import (
     custom_objective,
     exponential_gradient,
@@ -35,7 +35,6 @@ __all__ = [
     "Ensemble",
     "Grown",
     "Learner",
-    "Round",
     "Trees",
     "custom_objective",
     "decision",
@@ -49,7 +48,6 @@ __all__ = [
     "log_exponential_loss",
     "logit_update",
     "r2_update",
-    "rounds",
     "samme_error",
     "samme_r_update",
     "samme_update",

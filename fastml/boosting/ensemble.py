@@ -120,7 +120,8 @@ def rounds(
     Examples
     --------
     >>> import numpy as np
-    >>> from fastml.boosting import Learner, encode, rounds
+    >>> from fastml.boosting import Learner, encode
+    >>> from fastml.boosting.ensemble import rounds
     >>> X, y = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([0, 1, 0, 1])
     >>> first = next(rounds(Learner(encode(X, y)), y, np.ones(4), 2))
     >>> first.error, round(first.alpha, 6)
@@ -613,7 +614,7 @@ def staged_decision(X: ArrayLike, ensemble: Ensemble) -> Iterator[Array]:
     value = ensemble.leaf_value if column is None else ensemble.leaf_value[..., None]
     value = np.ascontiguousarray(value, "float64")
     kernel = find("tree_scores").function
-    for start in range(0, len(trees), T):  # the kernel adds to scores: 2 to 3 times as fast as to add what leaves say
+    for start in range(0, len(trees), max(T, 1)):  # the kernel adds: 2 to 3 times as fast as to add what leaves say
         part = slice(start, start + T)
         kernel(
             X, trees.feature[part], trees.threshold[part], trees.missing_left[part],

@@ -692,6 +692,8 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
             elif self.loss == "exponential":
                 loss = 1 - np.exp(-loss)
             error = (w[present] * loss).sum()
+            if not np.isfinite(error):
+                raise ValueError(f"y: expected numbers whose differences are finite, got a weighted loss of {error}")
             if error <= 0:
                 yield Step(1.0, 0.0, 0.0, part)
                 return

@@ -13,10 +13,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import assert_all_finite, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metadata_routing import _raise_for_unsupported_routing
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ..boosting.trees import Trees
-from ..threads import get_num_threads, set_num_threads, usable_cpus
+from ..threads import num_threads, usable_cpus
 from .decision_trees import Grower, covered
 from .progress import progress_bar
 
@@ -134,9 +135,12 @@ class Boosting:
             y_numeric=not is_classifier(self), ensure_all_finite=self._finite(), reset=anew,
         )  # fmt: skip
         sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, copy=True, ensure_non_negative=True)
+        sample_weight /= sample_weight.max()  # or the sum might overflow
         rows = Rows(X, y, sample_weight / sample_weight.sum())
         self._validate_estimator()
-        grower = None if sparse.issparse(X) or X.shape[0] >= 2**31 else covered(self.estimator_)
+        grower = None
+        if not sparse.issparse(X) and X.shape[0] < 2**31 and is_classifier(self.estimator_) == is_classifier(self):
+            grower = covered(self.estimator_)
         n_old = 0 if anew else len(self)
         if n_old > self.n_estimators:
             raise ValueError(
@@ -148,6 +152,8 @@ class Boosting:
 
         held = None
         if self.early_stopping:
+            if is_classifier(self):
+                check_classification_targets(y)
             parts = train_test_split(
                 *rows, test_size=self.validation_fraction, random_state=self.random_state,
                 stratify=y if is_classifier(self) else None,
@@ -240,7 +246,9 @@ class Boosting:
         X = X.toarray() if sparse.issparse(X) else X
         if X.dtype == np.float64 and X.ndim == 2 and X.flags.c_contiguous and X.size:
             flat = X.ravel()
-            if flat @ flat < SAFE**2 or max(X.max(), -X.min()) < SAFE:  # NaN is not below anything
+            with np.errstate(over="ignore", invalid="ignore"):
+                squares = flat @ flat
+            if squares < SAFE**2 or max(X.max(), -X.min()) < SAFE:  # NaN is not below anything
                 return X, trees.before_rounding()
         return self._as_float32(X), trees
 
@@ -333,11 +341,7 @@ def _threads(n_jobs: int | None) -> Iterator[None]:
     if n_jobs is None:
         yield
         return
-    if n_jobs == 0:
-        raise ValueError("n_jobs: expected an integer other than 0, or None, got 0")
-    before = get_num_threads()
-    set_num_threads(n_jobs if n_jobs > 0 else max(1, usable_cpus() + 1 + n_jobs))
-    try:
+    if n_jobs == 0 or isinstance(n_jobs, bool):
+        raise ValueError(f"n_jobs: expected an integer other than 0, or None, got {n_jobs}")
+    with num_threads(n_jobs if n_jobs > 0 else max(1, usable_cpus() + 1 + n_jobs)):
         yield
-    finally:
-        set_num_threads(before)

@@ -16,8 +16,8 @@ EPSILON = np.finfo("float64").eps
 
 
 def shared_out(ends, n, most):
-    """Of the places where sorted values may be split, those where bins end. Values that four bins' worth of rows have are
-    bins of their own; the others share out the rest, as many rows in each as values allow.
+    """Of the places where sorted values may be split, those where bins end. Values that four bins' worth of rows have
+    are bins of their own; the others share out the rest, as many rows in each as values allow.
     """
     edges = np.concatenate([[0], ends, [n]])
     sizes = np.diff(edges)
