@@ -329,6 +329,8 @@ def boosted(row: dict, own: str, mode: str) -> tuple[str, str]:
     if "times" not in ours or "gone" in ours:
         return why(row, own), "-"
     a = ours["times"][mode]
+    if min(a) <= 0:  # two fits differ by less than the noise
+        return "too short to be timed", "-"
     if "times" not in theirs or "gone" in theirs:
         return seconds(statistics.median(a)), "-"
     b = theirs["times"][mode]
