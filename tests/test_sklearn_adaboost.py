@@ -175,6 +175,26 @@ def test_deeper_trees_are_scikit_learns(K, criterion, weighted):
     raise AssertionError("every problem had ties")
 
 
+@pytest.mark.parametrize(("K", "seed", "untied"), [(3, 0, True), (5, 2, True), (2, 2, False)])
+def test_deeper_trees_of_many_rows_are_scikit_learns(K, seed, untied):
+    """50 rounds of depth 3: errors and weights; and every node, where none has so few rows that splits tie."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, K, 4000)
+    X = (random.normal(size=(4000, 4)) + 0.4 * random.normal(size=(K, 4))[y]).astype("float32")
+    weight = random.random(4000)
+    ours = AdaBoostClassifier(DecisionTreeClassifier(max_depth=3), random_state=0).fit(X, y, weight)
+    other = fitted_theirs(ours, X, y, weight)
+    assert close(ours.estimator_errors_, other.estimator_errors_)
+    assert close(ours.estimator_weights_, other.estimator_weights_)
+    same_trees = [
+        np.array_equal(a.tree_.feature, b.tree_.feature)
+        and np.allclose(a.tree_.threshold, b.tree_.threshold, rtol=1e-12, atol=0)
+        and np.array_equal(a.tree_.n_node_samples, b.tree_.n_node_samples)
+        for a, b in zip(ours.estimators_, other.estimators_, strict=True)
+    ]
+    assert len(same_trees) == 50 and sum(same_trees) >= (50 if untied else 20)
+
+
 @pytest.mark.parametrize("loss", ["linear", "square", "exponential"])
 @pytest.mark.parametrize(("max_depth", "D"), [(1, 3), (None, 1)])
 def test_regression_is_scikit_learns(loss, max_depth, D):
