@@ -110,7 +110,8 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
     scikit-learn's, within rounding; of splits that are equally good it takes the first feature's, scikit-learn a random
     one's. Other estimators are boosted as scikit-learn does, but for an update of the weights without logarithms.
 
-    Memory: 13 bytes for each number of X, beside its float32 copy; while features are sorted, 80 for each row and thread.
+    Memory: 13 bytes for each number of X, beside its float32 copy; and 80 for each row and thread while features are
+    sorted.
 
     An error or Ctrl-C leaves the estimator as it was before the call.
 
