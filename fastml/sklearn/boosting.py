@@ -247,7 +247,7 @@ class Boosting:
         if X.dtype == np.float64 and X.ndim == 2 and X.flags.c_contiguous and X.size:
             flat = X.ravel()
             with np.errstate(over="ignore", invalid="ignore"):
-                squares = flat @ flat
+                squares = np.einsum("i,i", flat, flat)  # not BLAS's, whose threads would spin where ours are to run
             if squares < SAFE**2 or max(X.max(), -X.min()) < SAFE:  # NaN is not below anything
                 return X, trees.before_rounding()
         return self._as_float32(X), trees
