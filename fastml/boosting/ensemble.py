@@ -93,7 +93,7 @@ def rounds(
     learning_rate : float
         What each round's alpha, or step, is multiplied by.
     floor : float
-        Weights below it are raised to it before a tree is grown, those of rows of weight 0 too.
+        Of SAMME and SAMME.R: weights below it are raised to it before a tree is grown, those of rows of weight 0 too.
     trim : float, optional
         Rows of the smallest weights that hold at most 1 - trim of it are left out when a tree is grown.
     begin : iterable of Grown, optional
@@ -140,7 +140,7 @@ def rounds(
         return _samme(grow, w, n_classes, learning_rate, floor)
     if algorithm == "SAMME.R":
         return _samme_r(grow, w, learner.coded.classes, learning_rate, floor)
-    return _additive(grow, w, y, n_classes, learning_rate, floor, algorithm == "logit")
+    return _additive(grow, w, y, n_classes, learning_rate, algorithm == "logit")
 
 
 def _samme(grow: Grow, w: Array, K: int, learning_rate: float, floor: float) -> Iterator[Round]:
@@ -238,9 +238,7 @@ def _samme_r(grow: Grow, w: Array, classes: Array, learning_rate: float, floor: 
             return
 
 
-def _additive(
-    grow: Grow, first: Array, y: Array, K: int, learning_rate: float, floor: float, logit: bool
-) -> Iterator[Round]:
+def _additive(grow: Grow, first: Array, y: Array, K: int, learning_rate: float, logit: bool) -> Iterator[Round]:
     """GentleBoost and LogitBoost; F is (1, N) of two classes, of more (K, N)."""
     N = len(y)
     classes = range(K) if K > 2 else (1,)
@@ -259,10 +257,7 @@ def _additive(
             weights, targets = [w / w.sum()] * len(F), codes
         trees, values, steps = [], [], np.empty_like(F)
         for k in range(len(F)):
-            weight = weights[k]
-            if floor:
-                weight = np.maximum(weight, floor)
-            tree = grow(weight, targets[k])
+            tree = grow(weights[k], targets[k])
             W, S, _ = _leaves(tree).T
             mean = learning_rate * np.divide(S, W, out=np.zeros_like(S), where=W > 0)
             mean *= (0.5 if K == 2 else (K - 1) / K) if logit else K - 1

@@ -233,7 +233,7 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
         self.classes_, self.n_classes_ = classes, K
         found = boosted.rounds(
             learner, y, weight, K, self.algorithm, self.learning_rate,
-            floor=0.0 if regression else EPSILON, trim=self.weight_trim, begin=begin,
+            floor=EPSILON, trim=self.weight_trim, begin=begin,
         )  # fmt: skip
 
         def steps() -> Iterator[Step]:

@@ -77,6 +77,7 @@ typedef struct fm_tree {
     intptr_t waiting;
     fm_split split;
     int listed, exact, searched[2]; /* rows are in lists; the node on top is walked as a whole; its children are searched */
+    int found; /* a split of the node on top; -1: to be looked for once more */
     double centre, shift, scale, unit; /* the target's mean, and that of the node on top about it; of its weights, and of all rows with a target */
 } fm_tree;
 
@@ -89,8 +90,6 @@ typedef size_t (*fm_tree_kernel)(fm_tree *p, intptr_t worker, intptr_t workers);
 
 static const fm_tree_kernel fm_tree_encode[FM_RUNGS][2] = FM_TABLE(encode);
 static const fm_tree_kernel fm_tree_grow[FM_RUNGS][2] = FM_TABLE(grow);
-static const fm_tree_kernel fm_tree_apply[FM_RUNGS][2] = FM_TABLE(apply);
-static const fm_tree_kernel fm_tree_scores[FM_RUNGS][2] = FM_TABLE(scores);
-static const fm_tree_kernel fm_tree_quantile[FM_RUNGS][2] = FM_TABLE(quantile);
+static const fm_tree_kernel fm_tree_traverse[FM_RUNGS][2] = FM_TABLE(traverse);
 
 #endif

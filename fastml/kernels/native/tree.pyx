@@ -45,9 +45,7 @@ cdef extern from "tree.h":
     ctypedef size_t (*fm_tree_kernel)(fm_tree *, intptr_t, intptr_t) noexcept nogil
     const fm_tree_kernel fm_tree_encode[5][2]
     const fm_tree_kernel fm_tree_grow[5][2]
-    const fm_tree_kernel fm_tree_apply[5][2]
-    const fm_tree_kernel fm_tree_scores[5][2]
-    const fm_tree_kernel fm_tree_quantile[5][2]
+    const fm_tree_kernel fm_tree_traverse[5][2]
 
 
 cdef double EACH = 0.05  # a row that one node is asked for, in rows and features of a tree that grows: 0.2 ns and 4
@@ -126,7 +124,7 @@ def tree_apply(X, feature, threshold, missing_left, leaf, *, isa):
     cdef Tree job = Tree(X, feature, threshold, missing_left, leaf)
     job.forest(X, feature, threshold, missing_left)
     job.c.leaf = <uint8_t *>data(leaf)
-    job.execute(&fm_tree_apply[0][0], isa, X.dtype, 1 + job.c.N // 256, EACH * job.c.N * feature.size)
+    job.execute(&fm_tree_traverse[0][0], isa, X.dtype, 1 + job.c.N // 256, EACH * job.c.N * feature.size)
 
 
 def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores, labels, *, isa):
@@ -134,7 +132,7 @@ def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores,
     job.forest(X, feature, threshold, missing_left)
     job.c.column, job.c.leaf_value = <const intptr_t *>data(column), <const double *>data(leaf_value)
     job.c.scores, job.c.M, job.c.labels = <double *>data(scores), scores.shape[1], <intptr_t *>data(labels)
-    job.execute(&fm_tree_scores[0][0], isa, X.dtype, 1 + job.c.N // 256, EACH * job.c.N * feature.size)
+    job.execute(&fm_tree_traverse[0][0], isa, X.dtype, 1 + job.c.N // 256, EACH * job.c.N * feature.size)
 
 
 def tree_quantile(X, feature, threshold, missing_left, place, value, weight, q, quantile, *, isa):
@@ -142,4 +140,4 @@ def tree_quantile(X, feature, threshold, missing_left, place, value, weight, q, 
     job.forest(X, feature, threshold, missing_left)
     job.c.place, job.c.q, job.c.quantile = <const intptr_t *>data(place), q, <double *>data(quantile)
     job.c.sorted, job.c.heavy = <const double *>data(value), <const double *>data(weight)
-    job.execute(&fm_tree_quantile[0][0], isa, X.dtype, 1 + job.c.N // 256, EACH * job.c.N * feature.size)
+    job.execute(&fm_tree_traverse[0][0], isa, X.dtype, 1 + job.c.N // 256, EACH * job.c.N * feature.size)

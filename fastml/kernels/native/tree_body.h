@@ -862,12 +862,12 @@ static void FN(grow_nodes)(FN(grove) * g) {
             if (lost) found = p->exact ? 0 : -1; /* once more, without bins */
             p->exact = found < 0;
             p->split = best;
-            p->searched[0] = found;
+            p->found = found;
             if (found > 0) p->blocks = FN(cut_blocks)(g, segments);
             p->next = 0;
         }
         fm_meet(g->call, workers);
-        const int found = p->searched[0];
+        const int found = p->found;
         if (found < 0) continue;
         if (!found) { /* no two rows are apart */
             intptr_t leaf = FN(bottom)(g, node.i);

@@ -132,6 +132,7 @@ static void FN(quantiles)(const fm_tree *p, const FN(forest) * f, intptr_t rows,
     }
 }
 
+/* Leaves where there are no columns, scores, or quantiles. */
 static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
     FN(forest) f;
     size_t bytes = FN(lay_out)(p, worker, workers, &f);
@@ -195,7 +196,3 @@ static size_t FN(traverse)(fm_tree *p, intptr_t worker, intptr_t workers) {
     }
     return bytes;
 }
-
-static size_t FN(apply)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
-static size_t FN(scores)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
-static size_t FN(quantile)(fm_tree *p, intptr_t worker, intptr_t workers) { return FN(traverse)(p, worker, workers); }
