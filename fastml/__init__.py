@@ -7,7 +7,7 @@
 (100, 4, 32)
 """
 
-from . import backend, boosting, mixture
+from . import backend, boosting, losses, mixture, optim
 from .backend import active, available, show, use
 from .gru import gru_backward, gru_forward, gru_pack
 from .layers import GRU, LSTM, RNN, LayerTape
@@ -41,10 +41,12 @@ __all__ = [
     "gru_backward",
     "gru_forward",
     "gru_pack",
+    "losses",
     "lstm_backward",
     "lstm_forward",
     "lstm_pack",
     "mixture",
+    "optim",
     "rnn_backward",
     "rnn_forward",
     "rnn_pack",

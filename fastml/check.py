@@ -1,6 +1,7 @@
 """Validation, before a kernel sees anything. Messages name the argument, and the axis letter that disagrees."""
 
 import sys
+from collections.abc import Iterable
 from functools import cache
 from operator import index
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ __all__ = [
     "labels_of",
     "lengths_of",
     "marks_of",
+    "names",
     "number",
     "output",
     "positive",
@@ -85,6 +87,15 @@ def number(name: str, value: Any, least: float, most: float) -> float:
     if not least <= found <= most:
         raise ValueError(f"{name}: expected a number from {least} to {most}, got {value!r}")
     return found
+
+
+def names(argument: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    """The names of a mapping are those expected, in any order."""
+    found, expected = list(found), list(expected)
+    wrong = [f"missing {name}" for name in expected if name not in found]
+    wrong += [f"unknown {name}" for name in found if name not in expected]
+    if wrong:
+        raise ValueError(f"{argument}: {', '.join(wrong)}")
 
 
 def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> dict[str, np.ndarray | None]:

@@ -165,6 +165,17 @@ EXPONENTIAL = {
     "source": "Zhu et al. (2009), 2.1; Friedman, Hastie and Tibshirani, Annals of Statistics 28 (2000)",
 }
 
+SOFTMAX = {
+    "sizes": {"small": {"N": 200, "V": 64, "H": 32}, "large": {"N": 16_000, "V": 256, "H": 256}},
+    "source": "Bridle, Neurocomputing NATO ASI F68 (1990); Bishop, Pattern Recognition and Machine Learning, 4.3.4",
+}
+ADAM = {
+    "tolerance": {"float32": 2e-6, "float64": 1e-13},
+    "sizes": {"small": {"N": 20_000}, "large": {"N": 2_000_000}},
+    "source": "Kingma and Ba, Adam, ICLR 2015, arXiv:1412.6980, algorithm 1",
+}
+MOMENTS = {"first": "N", "second": "N"}
+
 KERNELS = Table(
     (
         Kernel(
@@ -399,6 +410,43 @@ KERNELS = Table(
             work=lambda n: 1.0 * n["N"] * n["E"] * n["depth"],
             sizes=TREES,
             source="Drucker, Improving regressors using boosting techniques, ICML (1997)",
+        ),
+        Kernel(
+            name="softmax_cross_entropy",
+            family="softmax",
+            inputs={"logits": "N V", "target": "intp N", "scale": "float64"},
+            outputs={"loss": "N", "dlogits": "N V"},
+            tolerance={"float32": 2e-6, "float64": 1e-13},
+            work=lambda n: 20.0 * n["N"] * n["V"],
+            **SOFTMAX,
+        ),
+        Kernel(
+            name="softmax_linear",
+            family="softmax",
+            inputs={"x": "N H", "weight": "V H", "bias": "V", "target": "intp N", "scale": "float64"},
+            outputs={"loss": "N", "dx": "N H", "dweight": "V H", "dbias": "V"},
+            tolerance={"float32": 2e-5, "float64": 1e-12},
+            work=lambda n: 6.0 * n["N"] * n["V"] * n["H"],
+            **SOFTMAX,
+        ),
+        Kernel(
+            name="adam_squares",
+            family="adam",
+            inputs={"gradient": "N"},
+            outputs={"total": "float64 1"},
+            work=lambda n: 2.0 * n["N"],
+            **ADAM,
+        ),
+        Kernel(
+            name="adam_update",
+            family="adam",
+            inputs={
+                "weight": "N", "gradient": "N", **MOMENTS,
+                **dict.fromkeys(("scale", "rate", "beta1", "beta2", "root", "eps"), "float64"),
+            },
+            outputs={"new_weight": "N", "new_first": "N", "new_second": "N"},
+            work=lambda n: 14.0 * n["N"],
+            **ADAM,
         ),
     )
 )  # fmt: skip

@@ -1,0 +1,265 @@
+"""Optimisers: they update arrays in place, by name. Adam, and the norm of gradients that clipping bounds.
+
+>>> import numpy as np, fastml
+>>> from fastml.optim import Adam
+>>> gru = fastml.GRU(3, 4, seed=0)
+>>> adam = Adam(gru.weights, lr=1e-2, clip=1.0)
+>>> y, h_n, tape = gru.forward(np.ones((5, 2, 3), "float32"))
+>>> norm = adam.step(gru.backward(tape, dy=y).weights)
+>>> adam.steps
+1
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import check
+from .backend import find
+
+__all__ = ["Adam", "global_norm"]
+
+Array = NDArray[Any]
+
+
+def global_norm(gradients: Mapping[str, ArrayLike]) -> float:
+    """The Euclidean norm of all numbers of all arrays.
+
+    Parameters
+    ----------
+    gradients : mapping of str to array
+        float32 or float64, of any shapes.
+
+    Returns
+    -------
+    float
+        Summed in float64. NaN or inf where a number is, or where the sum of squares overflows.
+
+    Raises
+    ------
+    TypeError
+        `gradients` is no mapping, or holds no such arrays.
+    NotImplementedError
+        The back end chosen with `fastml.use` does not have this kernel.
+
+    Notes
+    -----
+    Cost: one pass over the arrays. The bits do not depend on the number of threads.
+
+    Examples
+    --------
+    >>> from fastml.optim import global_norm
+    >>> global_norm({"w": [[3.0, 0.0]], "b": [4.0]})
+    5.0
+    """
+    _check_mapping("gradients", gradients)
+    return math.sqrt(sum(_squares(check.arrays(**{str(name): g})[str(name)]) for name, g in gradients.items()))
+
+
+def _squares(gradient: Array) -> float:
+    total = np.empty(1)
+    find("adam_squares").function(gradient.reshape(-1), total)
+    return float(total[0])
+
+
+class Adam:
+    """Adam, with clipping by the global norm.
+
+    .. math::
+        g &← g \\min(1, \\text{clip} / ‖g‖) \\\\
+        m &← β_1 m + (1 - β_1) g, \\quad v ← β_2 v + (1 - β_2) g^2 \\\\
+        w &← w - α \\frac{m / (1 - β_1^t)}{\\sqrt{v / (1 - β_2^t)} + ε}
+
+    Parameters
+    ----------
+    weights : mapping of str to array
+        The live parameters, C-contiguous and writeable, of one dtype, float32 or float64: ``layer.weights``. `step`
+        updates them in place.
+    lr : float
+        α, above 0.
+    betas : pair of float
+        β₁ and β₂, each at least 0 and below 1.
+    eps : float
+        ε, above 0.
+    clip : float or None
+        The largest norm, above 0, of all gradients together; larger ones are scaled down to it, their direction kept.
+        None leaves them as they are.
+
+    Attributes
+    ----------
+    lr, betas, eps, clip
+        As given; may be changed between steps.
+    steps : int
+        t, how many steps were taken.
+    first, second : dict of str to array
+        m and v, zeros before the first step.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit; the message names it.
+
+    Notes
+    -----
+    Equal to torch.optim.Adam and torch.nn.utils.clip_grad_norm_ but for rounding (and for the 1e-6 that the latter adds
+    to the norm). Cost: two passes over the gradients and one over w, m and v. The bits do not depend on the number of
+    threads.
+
+    References
+    ----------
+    Kingma and Ba, Adam: A Method for Stochastic Optimization, arXiv:1412.6980, algorithm 1; Pascanu, Mikolov and Bengio,
+    On the difficulty of training recurrent neural networks, arXiv:1211.5063, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.optim import Adam
+    >>> w = np.array([1.0, -2.0])
+    >>> adam = Adam({"w": w}, lr=0.5, clip=1.0)
+    >>> adam.step({"w": np.array([3.0, 4.0])}), w.round(6).tolist()
+    (5.0, [0.5, -2.5])
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Array],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        *,
+        clip: float | None = None,
+    ) -> None:
+        _check_mapping("weights", weights)
+        self.weights = dict(weights)
+        for name, weight in self.weights.items():
+            if not isinstance(weight, np.ndarray):
+                raise TypeError(f"weights[{name!r}]: expected an array, got {type(weight).__name__}")
+            check.dtype_of(weight.dtype, f"weights[{name!r}]")
+            if not (weight.flags.c_contiguous and weight.flags.writeable and weight.flags.aligned):
+                raise ValueError(f"weights[{name!r}]: expected a C-contiguous, aligned, writeable array")
+        self.lr, self.betas, self.eps, self.clip = lr, betas, eps, clip
+        self._numbers()
+        self.steps = 0
+        self.first = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
+        self.second = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
+
+    def __repr__(self) -> str:
+        return f"Adam({len(self.weights)} arrays, lr={self.lr}, betas={self.betas}, eps={self.eps}, clip={self.clip})"
+
+    def _numbers(self) -> tuple[float, float, float, float, float]:
+        """lr, β₁, β₂, ε and clip, checked: they may have been changed."""
+        lr, eps = check.positive("lr", self.lr), check.positive("eps", self.eps)
+        if not isinstance(self.betas, (tuple, list)) or len(self.betas) != 2:
+            raise TypeError(f"betas: expected a pair of numbers, got {self.betas!r}")
+        below = math.nextafter(1, 0)
+        beta1, beta2 = (check.number("betas", beta, 0, below) for beta in self.betas)
+        return lr, beta1, beta2, eps, math.inf if self.clip is None else check.positive("clip", self.clip)
+
+    def step(self, gradients: Mapping[str, ArrayLike]) -> float:
+        """Take one step.
+
+        Parameters
+        ----------
+        gradients : mapping of str to array
+            One for each of the weights, of its shape and dtype. Not modified.
+
+        Returns
+        -------
+        float
+            The global norm of the gradients, before clipping.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Names, shapes or dtypes are not those of the weights.
+        FloatingPointError
+            The norm is not finite. Whatever is raised, nothing has changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.optim import Adam
+        >>> Adam({"w": np.zeros(2)}).step({"w": np.array([0.6, 0.8])})
+        1.0
+        """
+        lr, beta1, beta2, eps, clip = self._numbers()
+        _check_mapping("gradients", gradients)
+        check.names("gradients", gradients, self.weights)
+        found = {}
+        for name, weight in self.weights.items():
+            gradient = check.arrays(weight.dtype, "the weights", **{name: gradients[name]})[name]
+            if gradient is None or gradient.shape != weight.shape:
+                got = "None" if gradient is None else gradient.shape
+                raise ValueError(f"gradients[{name!r}]: expected shape {weight.shape}, got {got}")
+            found[name] = gradient
+        norm = math.sqrt(sum(map(_squares, found.values())))
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"gradients: expected finite numbers, got a norm of {norm}")
+        self.steps += 1
+        rate, root = lr / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
+        scale = clip / norm if norm > clip else 1.0
+        update = find("adam_update").function
+        for name, gradient in found.items():
+            w, m, v = (a.reshape(-1) for a in (self.weights[name], self.first[name], self.second[name]))
+            update(w, gradient.reshape(-1), m, v, scale, rate, beta1, beta2, root, eps, w, m, v)
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of what steps change: "steps", and "first.NAME" and "second.NAME" of each array.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.optim import Adam
+        >>> list(Adam({"w": np.zeros(2)}).state_dict())
+        ['steps', 'first.w', 'second.w']
+        """
+        parts = {"first": self.first, "second": self.second}
+        arrays = {f"{part}.{name}": a.copy() for part, named in parts.items() for name, a in named.items()}
+        return {"steps": self.steps, **arrays}
+
+    def load_state_dict(self, mapping: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; all or nothing.
+
+        Parameters
+        ----------
+        mapping : mapping of str to int or array
+
+        Raises
+        ------
+        TypeError, ValueError
+            Names, shapes or dtypes are not those of the weights. Nothing has changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.optim import Adam
+        >>> one, other = Adam({"w": np.zeros(2)}), Adam({"w": np.zeros(2)})
+        >>> one.step({"w": np.array([0.6, 0.8])})
+        1.0
+        >>> other.load_state_dict(one.state_dict())
+        >>> other.steps, bool((other.first["w"] == one.first["w"]).all())
+        (1, True)
+        """
+        _check_mapping("mapping", mapping)
+        own = self.state_dict()
+        check.names("mapping", mapping, own)
+        steps = check.integer("steps", mapping["steps"], 0)
+        arrays = {}
+        for name in own.keys() - {"steps"}:
+            array = check.arrays(own[name].dtype, "the weights", **{name: mapping[name]})[name]
+            if array is None or array.shape != own[name].shape:
+                raise ValueError(f"mapping[{name!r}]: expected shape {own[name].shape}, got {np.shape(array)}")
+            arrays[name] = array
+        self.steps = steps
+        for name, array in arrays.items():
+            part, _, weight = name.partition(".")
+            getattr(self, part)[weight][...] = array
+
+
+def _check_mapping(argument: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{argument}: expected names and arrays, got {type(value).__name__}")
