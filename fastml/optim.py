@@ -110,8 +110,8 @@ class Adam:
 
     References
     ----------
-    Kingma and Ba, Adam: A Method for Stochastic Optimization, arXiv:1412.6980, algorithm 1; Pascanu, Mikolov and Bengio,
-    On the difficulty of training recurrent neural networks, arXiv:1211.5063, algorithm 1.
+    Kingma and Ba, Adam: A Method for Stochastic Optimization, arXiv:1412.6980, algorithm 1; Pascanu, Mikolov and
+    Bengio, On the difficulty of training recurrent neural networks, arXiv:1211.5063, algorithm 1.
 
     Examples
     --------
