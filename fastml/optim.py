@@ -198,13 +198,13 @@ class Adam:
         norm = math.sqrt(sum(map(_squares, found.values())))
         if not math.isfinite(norm):
             raise FloatingPointError(f"gradients: expected finite numbers, got a norm of {norm}")
-        self.steps += 1
-        rate, root = lr / (1 - beta1**self.steps), math.sqrt(1 - beta2**self.steps)
-        scale = clip / norm if norm > clip else 1.0
         update = find("adam_update").function
+        self.steps += 1
+        root = math.sqrt(1 - beta2**self.steps)
+        scale, rate = clip / norm if norm > clip else 1.0, root * lr / (1 - beta1**self.steps)
         for name, gradient in found.items():
             w, m, v = (a.reshape(-1) for a in (self.weights[name], self.first[name], self.second[name]))
-            update(w, gradient.reshape(-1), m, v, scale, rate, beta1, beta2, root, eps, w, m, v)
+            update(w, gradient.reshape(-1), m, v, scale, rate, beta1, beta2, root * eps, w, m, v)
         return norm
 
     def state_dict(self) -> dict[str, Any]:

@@ -442,7 +442,7 @@ KERNELS = Table(
             family="adam",
             inputs={
                 "weight": "N", "gradient": "N", **MOMENTS,
-                **dict.fromkeys(("scale", "rate", "beta1", "beta2", "root", "eps"), "float64"),
+                **dict.fromkeys(("scale", "rate", "beta1", "beta2", "eps"), "float64"),
             },
             outputs={"new_weight": "N", "new_first": "N", "new_second": "N"},
             work=lambda n: 14.0 * n["N"],

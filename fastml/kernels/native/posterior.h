@@ -87,20 +87,6 @@ INLINE V FN(half_posterior)(V x) {
 #endif
 }
 
-INLINE V FN(sqrt)(V x) {
-#if FM_RUNG == FM_AVX512
-#if FM_DTYPE == 32
-    return _mm512_sqrt_ps(x);
-#else
-    return _mm512_sqrt_pd(x);
-#endif
-#else
-    V root;
-    UNROLL for (int l = 0; l < L; l++) root[l] = FM_DTYPE == 32 ? __builtin_sqrtf((float)x[l]) : __builtin_sqrt((double)x[l]);
-    return root;
-#endif
-}
-
 /* The largest of a row's l, and its place. NaN may hide here: it comes back with the sum of exponentials. */
 INLINE V FN(largest)(const REAL *l, intptr_t K, INT *place) {
     V most = vload(l);
@@ -126,7 +112,7 @@ NOINLINE static void FN(roots)(const REAL *l, intptr_t K, const REAL *weight, RE
             sum = vfma(e, e, sum);
             vstore(h + k * PITCH + t, e);
         }
-        vstore(root + t, FN(sqrt)(w / sum));
+        vstore(root + t, vsqrt(w / sum));
         *total = vfma(w, most + FN(log)(sum), *total);
     }
 }

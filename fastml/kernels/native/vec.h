@@ -3,6 +3,7 @@
  *   V, L            the vector and its lanes; + - * / and ?: are the compiler's own on vector types
  *   REAL, INT       the scalar, and the integer vector of the same lanes
  *   vfma(a, b, c)   a * b + c; fused wherever the rung has it, and never fused where it is not written so
+ *   vsqrt(a)        rounded correctly on every rung
  *   vmin, vmax      NaN in the SECOND operand comes through (x86's own rule; NEON propagates both)
  *   vloadn, vstoren the first n lanes, 0 < n < L; loads fill with zeros, nothing beyond is touched
  *
@@ -22,6 +23,7 @@
 #undef vfma
 #undef vmin
 #undef vmax
+#undef vsqrt
 #undef vloadn
 #undef vstoren
 #undef ROWS4
@@ -56,6 +58,7 @@ typedef __m512 V;
 #define vfma(a, b, c) _mm512_fmadd_ps(a, b, c)
 #define vmin(a, b) _mm512_min_ps(a, b)
 #define vmax(a, b) _mm512_max_ps(a, b)
+#define vsqrt(a) _mm512_sqrt_ps(a)
 #define vloadn(p, n) _mm512_maskz_loadu_ps((__mmask16)((1u << (n)) - 1), p)
 #define vstoren(p, v, n) _mm512_mask_storeu_ps(p, (__mmask16)((1u << (n)) - 1), v)
 #else
@@ -67,6 +70,7 @@ typedef __m512d V;
 #define vfma(a, b, c) _mm512_fmadd_pd(a, b, c)
 #define vmin(a, b) _mm512_min_pd(a, b)
 #define vmax(a, b) _mm512_max_pd(a, b)
+#define vsqrt(a) _mm512_sqrt_pd(a)
 #define vloadn(p, n) _mm512_maskz_loadu_pd((__mmask8)((1u << (n)) - 1), p)
 #define vstoren(p, v, n) _mm512_mask_storeu_pd(p, (__mmask8)((1u << (n)) - 1), v)
 #endif
@@ -84,6 +88,7 @@ typedef __m256 V;
 #define vfma(a, b, c) _mm256_fmadd_ps(a, b, c)
 #define vmin(a, b) _mm256_min_ps(a, b)
 #define vmax(a, b) _mm256_max_ps(a, b)
+#define vsqrt(a) _mm256_sqrt_ps(a)
 #define LANES_BELOW(n) _mm256_cmpgt_epi32(_mm256_set1_epi32((int)(n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
 #define vloadn(p, n) _mm256_maskload_ps(p, LANES_BELOW(n))
 #define vstoren(p, v, n) _mm256_maskstore_ps(p, LANES_BELOW(n), v)
@@ -96,6 +101,7 @@ typedef __m256d V;
 #define vfma(a, b, c) _mm256_fmadd_pd(a, b, c)
 #define vmin(a, b) _mm256_min_pd(a, b)
 #define vmax(a, b) _mm256_max_pd(a, b)
+#define vsqrt(a) _mm256_sqrt_pd(a)
 #undef LANES_BELOW
 #define LANES_BELOW(n) _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3))
 #define vloadn(p, n) _mm256_maskload_pd(p, LANES_BELOW(n))
@@ -114,6 +120,7 @@ typedef __m128 V;
 #define vset1(x) _mm_set1_ps(x)
 #define vmin(a, b) _mm_min_ps(a, b)
 #define vmax(a, b) _mm_max_ps(a, b)
+#define vsqrt(a) _mm_sqrt_ps(a)
 #else
 typedef __m128d V;
 #define L 2
@@ -122,6 +129,7 @@ typedef __m128d V;
 #define vset1(x) _mm_set1_pd(x)
 #define vmin(a, b) _mm_min_pd(a, b)
 #define vmax(a, b) _mm_max_pd(a, b)
+#define vsqrt(a) _mm_sqrt_pd(a)
 #endif
 #define vfma(a, b, c) ((a) * (b) + (c))
 
@@ -138,6 +146,7 @@ typedef float32x4_t V;
 #define vfma(a, b, c) vfmaq_f32(c, a, b)
 #define vmin(a, b) vminq_f32(a, b)
 #define vmax(a, b) vmaxq_f32(a, b)
+#define vsqrt(a) vsqrtq_f32(a)
 #else
 typedef float64x2_t V;
 #define L 2
@@ -147,6 +156,7 @@ typedef float64x2_t V;
 #define vfma(a, b, c) vfmaq_f64(c, a, b)
 #define vmin(a, b) vminq_f64(a, b)
 #define vmax(a, b) vmaxq_f64(a, b)
+#define vsqrt(a) vsqrtq_f64(a)
 #endif
 
 #endif

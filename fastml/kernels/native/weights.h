@@ -16,6 +16,9 @@ typedef struct fm_weights {
     double if_right, if_wrong; /* multipliers */
     double shift, factor;
     void *scaled, *gradient, *hessian;
+    const void *weight, *first, *second; /* Adam's, whose gradient is read alone */
+    double scale, rate, beta1, beta2, eps;
+    void *new_weight, *new_first, *new_second;
     double *sums; /* (chunks, FM_SUMS) */
 } fm_weights;
 

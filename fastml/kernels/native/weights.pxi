@@ -22,6 +22,13 @@ cdef extern from "weights.h":
         void *scaled
         void *gradient
         void *hessian
+        const void *weight
+        const void *first
+        const void *second
+        double scale, rate, beta1, beta2, eps
+        void *new_weight
+        void *new_first
+        void *new_second
         double *sums
     ctypedef void (*fm_weights_kernel)(const fm_weights *, intptr_t, intptr_t, double *) noexcept nogil
     void fm_walk_chunks(fm_weights *, fm_weights_kernel, double, intptr_t, intptr_t) noexcept nogil

@@ -3,7 +3,7 @@
 1  g = scale gradient
 2  m ← β₁ m + (1 - β₁) g
 3  v ← β₂ v + (1 - β₂) g²
-4  w ← w - rate m / (√v / root + ε)      with rate = α / (1 - β₁ᵗ), root = √(1 - β₂ᵗ) in step t
+4  w ← w - rate m / (√v + eps)      with r = √(1 - β₂ᵗ), rate = r α / (1 - β₁ᵗ), eps = r ε in step t
 """
 
 import numpy as np
@@ -15,11 +15,9 @@ def adam_squares(gradient, total):
 
 
 @np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")
-def adam_update(
-    weight, gradient, first, second, scale, rate, beta1, beta2, root, eps, new_weight, new_first, new_second
-):
+def adam_update(weight, gradient, first, second, scale, rate, beta1, beta2, eps, new_weight, new_first, new_second):
     number = weight.dtype.type
     g = number(scale) * gradient  # 1
     new_first[:] = number(beta1) * first + number(1 - beta1) * g  # 2
-    new_second[:] = number(beta2) * second + number(1 - beta2) * np.square(g)  # 3
-    new_weight[:] = weight - number(rate) * new_first / (np.sqrt(new_second) / number(root) + number(eps))  # 4
+    new_second[:] = number(beta2) * second + number(1 - beta2) * g * g  # 3
+    new_weight[:] = weight - number(rate) * new_first / (np.sqrt(new_second) + number(eps))  # 4
