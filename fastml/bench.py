@@ -304,6 +304,22 @@ def _prepare_boosting(row: Kernel, arrays: Arrays) -> Callable[[], Arrays]:
     return call
 
 
+def _draw_adam(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    """The kernel's own inputs: standard normal weights and gradients, moments as of many gradients like those."""
+    N = sizes["N"]
+    values = {
+        "weight": random.standard_normal(N),
+        "gradient": random.standard_normal(N),
+        "first": 0.2 * random.standard_normal(N),
+        "second": random.uniform(0.5, 1.5, N),
+        **{
+            name: np.array(x)
+            for name, x in {"scale": 0.5, "rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}.items()
+        },
+    }
+    return {name: values[name] for name in row.inputs}
+
+
 def _answers_boosting(row: Kernel, result: Arrays) -> Arrays:
     return result
 
@@ -389,6 +405,7 @@ FAMILIES = {
     "samme": BOOSTING,
     "exponential": BOOSTING,
     "tree": Family(_draw_tree, _prepare_tree, _answers_tree),
+    "adam": Family(_draw_adam, _prepare_boosting, _answers_boosting),
 }
 
 

@@ -11,7 +11,9 @@
 """
 
 import math
+import sys
 from collections.abc import Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ def global_norm(gradients: Mapping[str, ArrayLike]) -> float:
     5.0
     """
     _check_mapping("gradients", gradients)
-    return math.sqrt(sum(_squares(check.arrays(**{str(name): g})[str(name)]) for name, g in gradients.items()))
+    return math.sqrt(sum(_squares(_array("gradients", name, g)) for name, g in gradients.items()))
 
 
 def _squares(gradient: Array) -> float:
@@ -76,14 +78,14 @@ class Adam:
     Parameters
     ----------
     weights : mapping of str to array
-        The live parameters, C-contiguous and writeable, of one dtype, float32 or float64: ``layer.weights``. `step`
-        updates them in place.
+        The live parameters, float32 or float64, C-contiguous and writeable, none overlapping another:
+        ``layer.weights``. `step` updates them in place.
     lr : float
         α, above 0.
     betas : pair of float
         β₁ and β₂, each at least 0 and below 1.
     eps : float
-        ε, above 0.
+        ε, at least √(s / (1 - β₂)), s the smallest normal number: 3.4e-18 in float32, 4.7e-153 in float64 with this β₂.
     clip : float or None
         The largest norm, above 0, of all gradients together; larger ones are scaled down to it, their direction kept.
         None leaves them as they are.
@@ -106,7 +108,11 @@ class Adam:
     -----
     Equal to torch.optim.Adam and torch.nn.utils.clip_grad_norm_ but for rounding (and for the 1e-6 that the latter adds
     to the norm). Cost: two passes over the gradients and one over w, m and v. The bits do not depend on the number of
-    threads.
+    threads. Ctrl-C in a long step may leave some numbers updated and others not.
+
+    In float32, v is 0 where gradients stay below 3e-18, and the step is m / ε there, below 1e-9 α with an ε of 1e-8; v
+    is inf, and the weight rests for good, where a gradient exceeds 5e20; and a norm beyond 8e37 clip makes all gradients
+    0. Denormal moments, as of rows of an embedding that are no longer used, count as 0 in `native` and `jit`.
 
     References
     ----------
@@ -135,11 +141,16 @@ class Adam:
         _check_mapping("weights", weights)
         self.weights = dict(weights)
         for name, weight in self.weights.items():
-            if not isinstance(weight, np.ndarray):
+            if not isinstance(weight, np.ndarray) or ("numpy.ma" in sys.modules and np.ma.isMaskedArray(weight)):
                 raise TypeError(f"weights[{name!r}]: expected an array, got {type(weight).__name__}")
             check.dtype_of(weight.dtype, f"weights[{name!r}]")
             if not (weight.flags.c_contiguous and weight.flags.writeable and weight.flags.aligned):
                 raise ValueError(f"weights[{name!r}]: expected a C-contiguous, aligned, writeable array")
+        for (one, weight), (name, other) in combinations(self.weights.items(), 2):
+            if np.may_share_memory(weight, other):  # it would be updated twice
+                raise ValueError(
+                    f"weights[{name!r}]: expected an array of its own, got one that overlaps weights[{one!r}]"
+                )
         self.lr, self.betas, self.eps, self.clip = lr, betas, eps, clip
         self._numbers()
         self.steps = 0
@@ -156,6 +167,10 @@ class Adam:
             raise TypeError(f"betas: expected a pair of numbers, got {self.betas!r}")
         below = math.nextafter(1, 0)
         beta1, beta2 = (check.number("betas", beta, 0, below) for beta in self.betas)
+        for dtype in {weight.dtype for weight in self.weights.values()}:
+            least = math.sqrt(np.finfo(dtype).tiny / (1 - beta2))  # gradients up to this leave v at 0: steps up to α
+            if eps < least:
+                raise ValueError(f"eps: expected at least {least:.2g} for {dtype}, got {self.eps!r}")
         return lr, beta1, beta2, eps, math.inf if self.clip is None else check.positive("clip", self.clip)
 
     def step(self, gradients: Mapping[str, ArrayLike]) -> float:
@@ -188,13 +203,7 @@ class Adam:
         lr, beta1, beta2, eps, clip = self._numbers()
         _check_mapping("gradients", gradients)
         check.names("gradients", gradients, self.weights)
-        found = {}
-        for name, weight in self.weights.items():
-            gradient = check.arrays(weight.dtype, "the weights", **{name: gradients[name]})[name]
-            if gradient is None or gradient.shape != weight.shape:
-                got = "None" if gradient is None else gradient.shape
-                raise ValueError(f"gradients[{name!r}]: expected shape {weight.shape}, got {got}")
-            found[name] = gradient
+        found = {name: _array("gradients", name, gradients[name], weight) for name, weight in self.weights.items()}
         norm = math.sqrt(sum(map(_squares, found.values())))
         if not math.isfinite(norm):
             raise FloatingPointError(f"gradients: expected finite numbers, got a norm of {norm}")
@@ -247,13 +256,8 @@ class Adam:
         _check_mapping("mapping", mapping)
         own = self.state_dict()
         check.names("mapping", mapping, own)
-        steps = check.integer("steps", mapping["steps"], 0)
-        arrays = {}
-        for name in own.keys() - {"steps"}:
-            array = check.arrays(own[name].dtype, "the weights", **{name: mapping[name]})[name]
-            if array is None or array.shape != own[name].shape:
-                raise ValueError(f"mapping[{name!r}]: expected shape {own[name].shape}, got {np.shape(array)}")
-            arrays[name] = array
+        steps = check.integer("mapping['steps']", mapping["steps"], 0)
+        arrays = {name: _array("mapping", name, mapping[name], own[name]) for name in own if name != "steps"}
         self.steps = steps
         for name, array in arrays.items():
             part, _, weight = name.partition(".")
@@ -263,3 +267,14 @@ class Adam:
 def _check_mapping(argument: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{argument}: expected names and arrays, got {type(value).__name__}")
+
+
+def _array(argument: str, name: str, value: Any, like: Array | None = None) -> Array:
+    """A mapping's array of this name, of the dtype and shape of `like`."""
+    label = f"{argument}[{name!r}]"
+    array = check.arrays(*(() if like is None else (like.dtype, "the weights")), **{label: value})[label]
+    if array is None:
+        raise TypeError(f"{label}: expected an array, got None")
+    if like is not None and array.shape != like.shape:
+        raise ValueError(f"{label}: expected shape {like.shape}, got {array.shape}")
+    return array

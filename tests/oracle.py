@@ -316,3 +316,16 @@ def exponential(scores, y, weights):
         gradient.append([-of_row if j == k else of_row / others for j in range(len(g))])
         hessian.append([of_row if j == k else of_row / others**2 for j in range(len(g))])
     return most, total, gradient, hessian
+
+
+def norm(arrays):
+    """The root of the sum of the squares of all numbers."""
+    return math.sqrt(math.fsum(g * g for array in arrays for g in array))
+
+
+def adam(w, g, m, v, t, lr, beta1, beta2, eps):
+    """(w, m, v) of one parameter after step t, the first being 1: algorithm 1 of Kingma and Ba as it stands there."""
+    m = beta1 * m + (1 - beta1) * g
+    v = beta2 * v + (1 - beta2) * g**2
+    m_hat, v_hat = m / (1 - beta1**t), v / (1 - beta2**t)
+    return w - lr * m_hat / (math.sqrt(v_hat) + eps), m, v

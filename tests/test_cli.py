@@ -116,8 +116,8 @@ def test_a_size_is_of_the_kernels_that_it_fits(tmp_path):
     path = tmp_path / "r.json"
     for size, families in (
         (TINY, {"rnn", "gru", "lstm"}),
-        ("N=300,D=3,K=2", {"gaussian", "samme", "exponential"}),
-        ("N=300", {"samme"}),
+        ("N=300,D=3,K=2", {"gaussian", "samme", "exponential", "adam"}),
+        ("N=300", {"samme", "adam"}),
     ):
         assert cli.main(["bench", "--backend", "reference", "--size", size, "--json", str(path)]) == 0
         report = json.loads(path.read_text())

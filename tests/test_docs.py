@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 
 import fastml
-from fastml import boosting, mixture
+from fastml import boosting, mixture, optim
 
 MODULES = ["fastml", *(found.name for found in pkgutil.walk_packages(fastml.__path__, "fastml."))]
 
@@ -31,5 +31,6 @@ def test_there_are_examples():
     ]
     for module in (mixture, boosting):
         functions += filter(inspect.isfunction, vars(module).values())
+    functions += [getattr(optim, name) for name in optim.__all__]
     for function in functions:
         assert any(test.examples for test in finder.find(function)), function.__name__

@@ -87,4 +87,14 @@ Boosting, besides
   the largest exponent of a weight above 0 (-inf without any), total = Σ w exp(exponent - most), weight = Σ w. Either of
   gradient and hessian may be None. Exponents of -inf give 0; NaN, and a `most` of inf, give a total of NaN.
 * N may be 0; K is at least 2.
+
+Adam, besides
+-------------
+* Arrays are those of all numbers of a parameter, whatever its shape. The outputs of `adam_update` may be its inputs;
+  every number follows from those in its own place.
+* rate and eps come with the roots of bias correction in them: r α / (1 - β₁ᵗ) and r ε, r = √(1 - β₂ᵗ), in step t.
+* `total` is the sum of squares in float64 whatever the dtype, in chunks as the sums of boosting; NaN or inf where a
+  number is. Gradients of `adam_update` are finite; second is at least 0.
+* Where gradient, first and second are 0, so are their successors, and the weight stays as it is: eps is above 0.
+* N may be 0.
 """
