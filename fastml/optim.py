@@ -111,8 +111,8 @@ class Adam:
     threads. Ctrl-C in a long step may leave some numbers updated and others not.
 
     In float32, v is 0 where gradients stay below 3e-18, and the step is m / ε there, below 1e-9 α with an ε of 1e-8; v
-    is inf, and the weight rests for good, where a gradient exceeds 5e20; and a norm beyond 8e37 clip makes all gradients
-    0. Denormal moments, as of rows of an embedding that are no longer used, count as 0 in `native` and `jit`.
+    is inf, and the weight rests for good, where a gradient exceeds 5e20; a norm beyond 8e37 clip makes all gradients 0.
+    Denormal moments, as of rows of an embedding that are no longer used, count as 0 in `native` and `jit`.
 
     References
     ----------

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from compare import close
 from problems import check, draw
+
+from fastml.optim import Adam
 
 torch = pytest.importorskip("torch")
 
@@ -46,3 +49,30 @@ def test_torch(cell, variant, order, dtype):
     if order == "ragged":
         problem = problem.having(lengths=np.array([3, 11, 1, 7, 11, 2]))
     check(problem.run(), problem, by_torch(problem))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("clip", [None, 2.0])
+def test_adam(column, dtype, clip):
+    """A hundred steps; torch's clipping adds 1e-6 to the norm, which the moments show and the steps hardly do."""
+    rng = np.random.default_rng(12)
+    ours = {name: rng.normal(size=shape).astype(dtype) for name, shape in {"w": (13, 7), "b": (13,), "s": ()}.items()}
+    theirs = {name: torch.nn.Parameter(torch.tensor(array)) for name, array in ours.items()}
+    numbers = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-6}
+    adam, peer = Adam(ours, **numbers, clip=clip), torch.optim.Adam(theirs.values(), **numbers)
+    for _ in range(100):
+        size = 10 ** rng.uniform(-1.5, 0.5)
+        gradients = {name: np.asarray(size * rng.normal(size=a.shape), dtype) for name, a in ours.items()}
+        for name, parameter in theirs.items():
+            parameter.grad = torch.tensor(gradients[name])
+        norm = adam.step(gradients)
+        if clip is not None:
+            assert norm == pytest.approx(float(torch.nn.utils.clip_grad_norm_(theirs.values(), clip)), rel=1e-6)
+        peer.step()
+    for name, array in ours.items():
+        close(array, theirs[name].detach().numpy(), tolerance=1e-6, dtype=dtype, name=name)
+    state = adam.state_dict()
+    for part, key in (("first", "exp_avg"), ("second", "exp_avg_sq")):
+        for name, parameter in theirs.items():
+            want = peer.state[parameter][key].numpy()
+            close(state[f"{part}.{name}"], want, tolerance=5e-6, dtype=dtype, name=f"{part}.{name}")

@@ -6,8 +6,10 @@ from compare import close
 
 import fastml
 from fastml.kernels.table import KERNELS
+from fastml.optim import Adam, global_norm
 
 FORWARD, BACKWARD = (KERNELS[f"lstm_{way}"].tolerance["float64"] for way in ("forward", "backward"))
+ADAM = KERNELS["adam_update"].tolerance["float64"]
 
 
 def sigmoid(a):
@@ -161,3 +163,70 @@ def test_both_grus(cell):
         close(y[0], z * h + (1 - z) * candidate, tolerance=FORWARD, dtype="float64")
         got[reset_after] = y
     assert np.abs(got[True] - got[False]).max() > 0.1
+
+
+def test_adam(cell):
+    """The second step of Adam from given moments."""
+    w, g = np.array([[-0.22, 0.33, 0.67], [0.49, -0.86, -0.90]]), [[0.78, 0.02, 0.04], [-0.88, -0.14, 1.01]]
+    m, v = [[-0.27, 0.27, -0.07], [-0.12, -0.02, 0.12]], [[0.01, 0.07, 0.11], [0.14, 0.17, 0.02]]
+    adam = Adam({"w": w}, lr=0.1, betas=(0.9, 0.999), eps=1e-8)
+    adam.load_state_dict({"steps": 1, "first.w": m, "second.w": v})
+    adam.step({"w": np.array(g)})
+    new = {
+        "first": [[-0.165, 0.245, -0.059], [-0.196, -0.032, 0.209]],
+        "second": [[0.0105984, 0.0699304, 0.1098916], [0.1406344, 0.1698496, 0.0210001]],
+    }
+    for name, want in new.items():
+        close(getattr(adam, name)["w"], want, tolerance=ADAM, dtype="float64", name=name)
+    want = [[-0.182284785225, 0.308198525185, 0.674188153193], [0.502298809782, -0.858172865535, -0.933938168337]]
+    close(w, want, tolerance=1e-12, dtype="float64")  # that many digits
+
+
+@pytest.mark.parametrize("w", [3.0, -3.0, 5.0])
+def test_gradients_that_vanish_and_explode(cell, w):
+    """h_t = φ(W_h h_{t-1} + …) with φ(z) = σ(z) - 1/2 = tanh(z/2) / 2: tanh's recurrence in 2h, with W_h / 4.
+
+    With W_h as w_ih, x_t is added to the state before step t, so that one backward pass gives ∂L/∂h_{t-1} in dx_t.
+    """
+    T, H = 100, 4
+    rotation = np.linalg.qr(np.random.default_rng(13).normal(size=(H, H)))[0]  # keeps norms
+    w_hh = w / 4 * rotation
+    y, _, tape = fastml.rnn_forward(np.zeros((T, 1, H)), np.zeros((1, H)), w_hh, w_hh, np.zeros(H))
+    assert not y.any()  # where φ' = 1/4
+    upstream = np.array([[0.6, 0, 0, -0.8]])
+    grads = fastml.rnn_backward(tape, dh_n=upstream)
+    norms = np.linalg.norm(grads.x[:, 0], axis=1)  # of ∂L/∂h_0 … ∂L/∂h_{T-1}
+    n = np.arange(T, 0, -1)
+    close(np.log(norms), n * np.log(abs(w) / 4), tolerance=BACKWARD, dtype="float64")
+    close(grads.h0, grads.x[0], tolerance=BACKWARD, dtype="float64")
+
+    clipped = global_norm({"b": grads.b_ih})
+    assert (clipped > 1e8) == (w == 5)
+    adam = Adam({"b": np.zeros(H)}, betas=(0, 0.999), clip=1.0)  # whose first moment is the clipped gradient
+    assert adam.step({"b": grads.b_ih}) == clipped
+    close(adam.first["b"], grads.b_ih / max(1, clipped), tolerance=ADAM, dtype="float64")
+
+
+def test_gradients_of_all_states_from_one_backward_pass(cell):
+    """Zeros beside x, met by w_hh beside w_ih, are added to the state before each step: ∂L/∂h_{t-1} is their gradient,
+    without what y_{t-1} itself adds. By hand: W_hᵀ ((1 - h_t²) ⊙ ∂L/∂h_t); of an LSTM: dh0 of the rest of the sequence.
+    """
+    T, B, I, H = 5, 2, 3, 4
+    rng = np.random.default_rng(14)
+    x, dy = rng.normal(size=(T, B, I)), rng.normal(size=(T, B, H))
+    beside = np.concatenate([x, np.zeros((T, B, H))], axis=2)
+
+    w_i, w_h = rng.normal(size=(H, I)), rng.normal(size=(H, H))
+    y, _, tape = fastml.rnn_forward(beside, None, np.concatenate([w_i, w_h], axis=1), w_h)
+    grads = fastml.rnn_backward(tape, dy=dy)
+    dh = np.zeros((B, H))
+    for t in reversed(range(T)):
+        dh = ((1 - y[t] ** 2) * (dy[t] + dh)) @ w_h
+        close(grads.x[t, :, I:], dh, tolerance=BACKWARD, dtype="float64")
+
+    w_i, w_h = rng.normal(size=(4 * H, I)), rng.normal(size=(4 * H, H))
+    y, _, _, tape = fastml.lstm_forward(beside, None, None, np.concatenate([w_i, w_h], axis=1), w_h)
+    grads, cells = fastml.lstm_backward(tape, dy=dy), tape.arrays["cells"]
+    for t in range(1, T):
+        rest = fastml.lstm_forward(x[t:], y[t - 1], cells[t], w_i, w_h)[-1]
+        close(grads.x[t, :, I:], fastml.lstm_backward(rest, dy=dy[t:]).h0, tolerance=BACKWARD, dtype="float64")
