@@ -8,19 +8,27 @@
 
 import numpy as np
 
+from ..table import CHUNK
 from .compiling import compiled, inlined
 from .product import scratch
 from .sequence import blocks, share
 from .simd import flush_denormals, lanes, load, restore_denormals, square_root, step, store
-from .weights import chunks
 
 LANES = 16  # of a chunk's sum: numbers i, i + LANES, i + 2 LANES, … are added in one chain
 WORK = 14.0  # operations of a number's update
 
 
 def adam_squares(gradient, total):
-    sums = chunks(len(gradient), 2.0, lambda start, end, to: _squares(gradient, start, end, to))
-    total[0] = sum(sums[:, 0].tolist())
+    N = len(gradient)
+    sums = np.zeros(-(-N // CHUNK))
+
+    def pieces(worker, workers):
+        for first, count in blocks(len(sums), worker, workers, 2.0 * CHUNK):
+            _squares(gradient, sums, first, first + count)
+            yield
+
+    share(pieces, 2.0 * N, len(sums))
+    total[0] = sum(sums.tolist())  # in the order of the chunks
 
 
 def adam_update(weight, gradient, first, second, scale, rate, beta1, beta2, eps, new_weight, new_first, new_second):
@@ -41,20 +49,23 @@ def adam_update(weight, gradient, first, second, scale, rate, beta1, beta2, eps,
 
 
 @compiled
-def _squares(gradient, start, end, sums):
+def _squares(gradient, sums, first, last):
     control = flush_denormals()
     total = np.zeros(LANES)
-    whole = end - (end - start) % LANES
-    for i in range(start, whole, LANES):
-        for l in range(LANES):
-            g = np.float64(gradient[i + l])
+    for c in range(first, last):
+        start, end = c * CHUNK, min((c + 1) * CHUNK, len(gradient))
+        whole = end - (end - start) % LANES
+        total[:] = 0
+        for i in range(start, whole, LANES):
+            for l in range(LANES):
+                g = np.float64(gradient[i + l])
+                total[l] += g * g
+        for l in range(end - whole):
+            g = np.float64(gradient[whole + l])
             total[l] += g * g
-    for l in range(end - whole):
-        g = np.float64(gradient[whole + l])
-        total[l] += g * g
-    sums[0] = 0
-    for l in range(LANES):
-        sums[0] += total[l]
+        sums[c] = 0
+        for l in range(LANES):
+            sums[c] += total[l]
     restore_denormals(control)
 
 
