@@ -1,9 +1,9 @@
-"""Adam, a chunk of numbers at a time; the steps are numbered as in the reference.
+"""Adam; the steps are numbered as in the reference.
 
 1  g = scale gradient
 2  m ← β₁ m + (1 - β₁) g
 3  v ← β₂ v + (1 - β₂) g²
-4  w ← w - rate m / (√v + ε)
+4  w ← w - rate m / (√v + eps)
 """
 
 import numpy as np
