@@ -8,6 +8,8 @@
     python bench/bench_mixture.py --threads 2 --json bench/results/mixture-2.json
     python bench/bench_boosting.py --json bench/results/boosting-1.json
     python bench/bench_boosting.py --threads 2 --json bench/results/boosting-2.json
+    python bench/bench_lm.py --json bench/results/lm-1.json
+    python bench/bench_lm.py --threads 2 --json bench/results/lm-2.json
     python bench/report.py bench/results/*.json          writes them between <!-- bench --> and <!-- /bench -->, and
                                                          between markers by the names of the other files: <!-- peers-1
                                                          --> and <!-- /peers-1 -->, <!-- peers-2 --> and so on
@@ -37,6 +39,7 @@ MIXTURE_MODES = {"em": "EM iteration", "predict_proba": "predict_proba", "score_
 MIXTURE_PEERS = {"sklearn": "scikit-learn", "daal4py": "oneDAL", "reference": "NumPy"}
 BOOSTING_MODES = {"fit": "fit", "round": "a further round", "predict": "predict"}
 BOOSTING_PEERS = {"sklearn": "scikit-learn"}
+LANGUAGE_PEERS = {"torch": "PyTorch"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,6 +61,8 @@ def main(argv: list[str] | None = None) -> int:
             name, written = path.stem, mixtures(report)
         elif "boosting" in report:
             name, written = path.stem, boosting(report)
+        elif "language" in report:
+            name, written = path.stem, language(report)
         else:
             name, written = (path.stem, peers(report)) if "results" in report else ("bench", table(report))
         start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
@@ -397,6 +402,60 @@ def per_point(row: dict | None) -> str:
     if row is None or "per_step" not in row:
         return row["gone"] if row and "gone" in row else "-"
     return f"{1e9 * row['per_step']:,.0f} ns, {three(row['gflops'])}{'*' if row['checkpoint'] else ''}"
+
+
+# ------------------------------------------------------------------------------------------------------ language models
+
+
+def language(report: dict) -> str:
+    """Cells down; characters per second, and bits per character of the held-out text by minute of training."""
+    lines = [f"{where(report)}.", ""]
+    for number, row in enumerate(report["language"]):
+        marks = minutes_of(row)
+        if not number:
+            lines += [f"| cell | side | characters/s | ratio | {' | '.join(f'after {m:g} min' for m in marks)} |"]
+            lines += ["|---|---|---:|---:|" + "---:|" * len(marks)]
+        rates = {name: characters_per_second(row, c) for name, c in row["contenders"].items() if c["curve"]}
+        for name, c in row["contenders"].items():
+            if name not in rates:
+                lines.append(f"| {row['cell']} | {LANGUAGE_PEERS.get(name, name)} | {why(row, name)} |")
+                continue
+            peer = rates.get("torch") if name != "torch" else None
+            bits = [f"{held_out(c, 60 * m) / math.log(2):.3f}" for m in marks]
+            shown = f"{rates[name]:,.0f} | {bold(rates[name] / peer) if peer else ''} | {' | '.join(bits)}"
+            lines.append(f"| {row['cell']} | {LANGUAGE_PEERS.get(name, name)} | {shown} |")
+    row = report["language"][0]
+    sizes = f"embedding {row['embedding']}, hidden {row['hidden']}, {row['layers']} layer(s)"
+    lines += [
+        "",
+        f"Byte-level model, {sizes}, {row['batch']} streams of {row['seq_len']} characters, Adam at {row['lr']:g}, "
+        "clipped; the same weights and batches for both, who train in turn. ratio: characters per second over "
+        "PyTorch's. Then the bits per character of text held out, after so many minutes of a side's own training.",
+    ]
+    return "\n".join(lines)
+
+
+def minutes_of(row: dict) -> list[float]:
+    """Whole minutes that everyone trained, the last at least."""
+    spent = [sum(point["seconds"] for point in c["curve"]) / 60 for c in row["contenders"].values() if c["curve"]]
+    return [float(m) for m in range(1, int(min(spent) + 1e-3) + 1)] or [round(min(spent), 2)]
+
+
+def characters_per_second(row: dict, c: dict) -> float:
+    """The median of the turns."""
+    characters = row["batch"] * row["seq_len"]
+    return statistics.median(point["steps"] * characters / point["seconds"] for point in c["curve"])
+
+
+def held_out(c: dict, seconds: float) -> float:
+    """The loss of the held-out text after so many seconds of training: between two points, by a straight line."""
+    spent, before, clock = 0.0, c["start"], 0.0
+    for point in c["curve"]:
+        clock = spent + point["seconds"]
+        if clock >= seconds:
+            return before + (point["validation"] - before) * (seconds - spent) / point["seconds"]
+        spent, before = clock, point["validation"]
+    return before
 
 
 # ------------------------------------------------------------------------------------------------------ fastml bench
