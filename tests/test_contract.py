@@ -9,19 +9,24 @@ from pathlib import Path
 import pytest
 
 import fastml
-from fastml import boosting, mixture
+from fastml import boosting, losses, mixture
 from fastml.kernels.table import BINS, FACTORS, KERNELS, Codes
 
 PUBLIC = {
     f"{prefix}{name}": getattr(module, name)
-    for prefix, module in (("", fastml), ("mixture.", mixture), ("boosting.", boosting))
+    for prefix, module in (
+        ("", fastml),
+        ("mixture.", mixture),
+        ("boosting.", boosting),
+        ("losses.", losses),
+    )
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 }
 ROWS = [row.name for row in KERNELS]
 LETTERS = {
     "rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV", "samme": "N",
-    "exponential": "NK", "tree": "NDKE",
+    "exponential": "NK", "tree": "NDKE", "softmax": "NVH",
 }  # fmt: skip
 OF_DEPTH = "CPQLSM"  # of trees: channels, nodes, leaves and columns, which follow from K, E and the depth
 DTYPES = ("intp", "float64", "int32", "uint8", "bool")
@@ -106,7 +111,7 @@ def test_backward_mirrors_forward(kernel):
 def test_public_names():
     assert not {name for name in fastml.__all__ if not hasattr(fastml, name)}
     assert {row.name for row in KERNELS if row.family in ("rnn", "gru", "lstm")} <= set(fastml.__all__)
-    for module in (mixture, boosting):
+    for module in (mixture, boosting, losses):
         assert not {name for name in module.__all__ if not hasattr(module, name)}
 
 
@@ -127,7 +132,7 @@ def test_public_function_is_documented(name):
     parameters = inspect.signature(function).parameters
     if name in ROWS:
         assert {"Parameters", "Returns", "Raises", "Notes", "References", "Examples"} <= sections
-    if name.startswith(("mixture.", "boosting.")):
+    if name.startswith(("mixture.", "boosting.", "losses.")):
         assert {"Parameters", "Returns", "Raises", "Examples"} <= sections
     if parameters:
         assert "Parameters" in sections

@@ -1,18 +1,18 @@
 """Softmax with cross-entropy; the steps are numbered as in the reference.
 
-Of a linear layer, a block of rows at a time: logits, losses, their gradient in place, dx; then the block's part of dW and
-db, whose sums are (1 + H, classes), the bias being the weight of a leading 1. Classes are in the lanes.
+Of a linear layer, a block of rows at a time: logits, losses, their gradient in place, dx; then the block's part of dW
+and db, whose sums are (1 + H, classes), the bias being the weight of a leading 1. Classes are in the lanes.
 """
 
 import math
 
 import numpy as np
 
-from .compiling import compiled, inlined
+from .arithmetic import exp
+from .compiling import compiled, frozen, inlined
 from .product import backward_weights, buffers, columns, forward_weights, product, scratch, unpack
 from .sequence import blocks, chunk_rows, share, sums
 from .simd import at, at_least, copy, flush_denormals, lanes, load, restore_denormals, step, store, zeros
-from .arithmetic import exp
 
 EXP_WORK = 40  # floating-point operations of steps 2 to 4 for a logit
 CHAIN = 64  # vectors whose exponentials are one sum: short ones, for float32's sake
@@ -21,6 +21,7 @@ CHAIN = 64  # vectors whose exponentials are one sum: short ones, for float32's 
 def softmax_cross_entropy(logits, target, scale, loss, dlogits):
     (N, V), dtype = logits.shape, logits.dtype
     out = np.zeros((0, V), dtype) if dlogits is None else dlogits
+    scale, logits = dtype.type(scale), frozen(logits)
 
     def pieces(worker, workers):
         l, lane = buffers(1, columns(V, dtype), lanes(dtype), dtype=dtype)
@@ -41,6 +42,7 @@ def softmax_linear(x, weight, bias, target, scale, loss, dx, dweight, dbias):
     most = chunk_rows(max(pitch, H), work, dtype)
     xs, l, d = buffers(most, 1 + H, pitch, columns(H, dtype), dtype=dtype)
     dw = scratch(0 if dx is None else 1 + H, pitch, dtype=dtype)
+    scale, x = dtype.type(scale), frozen(x)
     loss[target < 0] = 0
     gradient[target[: len(gradient)] < 0] = 0
     for start in range(0, N, most):
@@ -50,7 +52,19 @@ def softmax_linear(x, weight, bias, target, scale, loss, dx, dweight, dbias):
             lane = scratch(1, lanes(dtype), dtype=dtype)
             for i, n in blocks(size, worker, workers, work):
                 block = xs[i : i + n], l[i : i + n], d[i : i + n]
-                _rows(x, target, rows[start + i : start + i + n], forward, backward, scale, V, *block, lane, loss, gradient)
+                _rows(
+                    x,
+                    target,
+                    rows[start + i : start + i + n],
+                    forward,
+                    backward,
+                    scale,
+                    V,
+                    *block,
+                    lane,
+                    loss,
+                    gradient,
+                )
                 yield
 
         def gradients(worker, workers, size=size):
