@@ -38,9 +38,10 @@ INLINE V FN(most_lanes)(V v) {
 
 /* The last n numbers of a row; -inf beyond, which adds nothing. */
 INLINE V FN(logits_tail)(const REAL *p, intptr_t n) {
-    REAL lanes[L];
-    for (intptr_t l = 0; l < L; l++) lanes[l] = l < n ? p[l] : (REAL)-__builtin_inf();
-    return vload(lanes);
+#define LANE(l) l
+    const INT there = (INT){LANES(LANE)} < vbits(n);
+#undef LANE
+    return (V)(((INT)vloadn(p, n) & there) | ((INT)vset1((REAL)-__builtin_inf()) & ~there));
 }
 
 /* 2 to 4 of one row, whose exponentials go to e, but for the logarithm: *total is what it is of, *loss what is
@@ -156,7 +157,7 @@ static void FN(pack)(const FN(readout) * f) {
 }
 
 /* Rows of x, vectors [from, to) of the block of `rows` rows that begins at row number `block`: as groups of rows, and of
- * columns. */
+ * columns. Rows beyond the last repeat it. */
 static void FN(gather)(const FN(readout) * f, intptr_t block, intptr_t rows, intptr_t from, intptr_t to) {
     const intptr_t H = f->H;
     const REAL *x = f->p->x;
@@ -166,16 +167,19 @@ static void FN(gather)(const FN(readout) * f, intptr_t block, intptr_t rows, int
             const REAL *row[L];
             for (intptr_t l = 0; l < L; l++) {
                 const intptr_t r = (j + i) * L + l;
-                row[l] = r < rows ? x + f->p->rows[block + r] * H : 0;
-                if (row[l] && f->x) FN(row_in)(row[l], H, f->x, r, ROWS);
+                row[l] = x + f->p->rows[block + (r < rows ? r : rows - 1)] * H;
+                if (f->x) FN(row_in)(row[l], H, f->x, r, ROWS);
             }
             REAL *out = f->turned + j * L * f->ldh + i * L;
-            for (intptr_t h = 0; h < H; h += L) {
+            intptr_t h = 0;
+            for (; h + L <= H; h += L) {
                 V part[L];
-                for (intptr_t l = 0; l < L; l++) part[l] = row[l] ? FN(load_tail)(row[l] + h, H - h) : vset1(0);
+                UNROLL for (int l = 0; l < L; l++) part[l] = vload(row[l] + h);
                 FN(transpose)(part);
-                for (intptr_t l = 0; l < L && h + l < H; l++) vstore(out + (h + l) * nv * L, part[l]);
+                UNROLL for (int l = 0; l < L; l++) vstore(out + (h + l) * nv * L, part[l]);
             }
+            for (; h < H; h++)
+                for (intptr_t l = 0; l < L; l++) out[h * nv * L + l] = row[l][h];
         }
         if (fm_poll(&f->p->call, f->worker, FM_MOVED * nv * L * H)) return;
     }
