@@ -131,6 +131,8 @@ def test_any_number_of_threads(cell, row, dtype, threads, monkeypatch):
                 check(run(row, inputs), want, row, dtype)
             else:
                 bitwise(run(row, inputs), want, f"{row.name} {sizes}, {n} threads")
+                loss = run(row, inputs, gradients=False)
+                bitwise(loss, {"loss": want["loss"]}, f"{row.name} {sizes}, {n} threads, the loss alone")
 
 
 @every_row

@@ -115,10 +115,11 @@ static size_t FN(cross_entropy)(fm_softmax *p, intptr_t worker, intptr_t workers
 
 typedef struct FN(readout) {
     fm_softmax *p;
-    intptr_t worker, workers, classes, H, ldh;
+    intptr_t worker, workers, classes, H, ldh, pitch;
+    intptr_t packing; /* classes of W that are packed for dx: all of them, or for a single block of rows those at hand */
+    REAL *packed;     /* groups of columns, [packing][NV][L]; for a single block of rows each worker has its own */
     /* all workers' */
-    REAL *packed; /* W for dx: groups of columns, [V][NV][L] */
-    REAL *l;      /* (V, PITCH) */
+    REAL *l;      /* (V, pitch) */
     REAL *x;      /* groups of columns of x for dW, [ROWS][NV][L] */
     REAL *turned; /* groups of rows of x for 1, [H][NV][L], each at the place of its first row; then dx (ROWS, ldh) */
     REAL *most, *sum, *factor; /* (ROWS) */
@@ -128,8 +129,13 @@ static size_t FN(layout)(fm_softmax *p, intptr_t worker, intptr_t workers, FN(re
     fm_arena arena = {p->scratch, 0};
     const intptr_t classes = p->classes, H = p->H, width = (H + L - 1) / L * L;
     *f = (FN(readout)){.p = p, .worker = worker, .workers = workers, .classes = classes, .H = H, .ldh = width + L};
-    f->packed = p->dx ? fm_take(&arena, classes * width * sizeof(REAL)) : 0;
-    f->l = fm_take(&arena, classes * PITCH * sizeof(REAL));
+    f->packing = p->N > ROWS || classes < CLASSES ? classes : CLASSES;
+    f->pitch = p->N >= ROWS ? PITCH : (p->N + L - 1) / L * L + L;
+    for (intptr_t w = 0; w < (p->N > ROWS ? 1 : workers) && p->dx; w++) {
+        REAL *packed = fm_take(&arena, f->packing * width * sizeof(REAL));
+        if (w == 0 || w == worker) f->packed = packed;
+    }
+    f->l = fm_take(&arena, classes * f->pitch * sizeof(REAL));
     f->x = p->dx ? fm_take(&arena, ROWS * width * sizeof(REAL)) : 0;
     f->turned = fm_take(&arena, ROWS * f->ldh * sizeof(REAL));
     f->most = fm_take(&arena, ROWS * sizeof(REAL));
@@ -148,10 +154,10 @@ INLINE void FN(row_in)(const REAL *from, intptr_t H, REAL *to, intptr_t r, intpt
     }
 }
 
-/* Packs this worker's share of W for dx; a barrier must follow. */
-static void FN(pack)(const FN(readout) * f) {
-    for (intptr_t v = fm_share(f->classes, f->worker, f->workers); v < fm_share(f->classes, f->worker + 1, f->workers); v++) {
-        FN(row_in)((const REAL *)f->p->weight + v * f->H, f->H, f->packed, v, f->classes);
+/* Packs classes [from, to) of W for dx, the first of them at row `at`. */
+static void FN(pack)(const FN(readout) * f, intptr_t from, intptr_t to, intptr_t at) {
+    for (intptr_t v = from; v < to; v++) {
+        FN(row_in)((const REAL *)f->p->weight + v * f->H, f->H, f->packed, at + v - from, f->packing);
         if (fm_poll(&f->p->call, f->worker, FM_MOVED * f->H)) return;
     }
 }
@@ -185,39 +191,39 @@ static void FN(gather)(const FN(readout) * f, intptr_t block, intptr_t rows, int
     }
 }
 
-/* ---- what happens to NV vectors of rows, classes [v, end): l + v * PITCH is theirs */
+/* ---- what happens to NV vectors of rows, classes [v, end): l + v * pitch is theirs */
 
 /* Adds the bias, and finds the largest. NaN may hide here: it comes back with the sum of exponentials. */
-INLINE void FN(bias_body)(const int NV, REAL *l, const REAL *bias, intptr_t v, intptr_t end, REAL *most) {
+INLINE void FN(bias_body)(const int NV, REAL *l, intptr_t pitch, const REAL *bias, intptr_t v, intptr_t end, REAL *most) {
     V m[NV];
     UNROLL for (int i = 0; i < NV; i++) m[i] = vload(most + i * L);
     for (; v < end; v++) {
         const V b = vset1(bias[v]);
         UNROLL for (int i = 0; i < NV; i++) {
-            const V x = vload(l + v * PITCH + i * L) + b;
+            const V x = vload(l + v * pitch + i * L) + b;
             m[i] = vmax(m[i], x);
-            vstore(l + v * PITCH + i * L, x);
+            vstore(l + v * pitch + i * L, x);
         }
     }
     UNROLL for (int i = 0; i < NV; i++) vstore(most + i * L, m[i]);
 }
 
-INLINE void FN(exp_body)(const int NV, REAL *l, intptr_t v, intptr_t end, const REAL *most, REAL *sum) {
+INLINE void FN(exp_body)(const int NV, REAL *l, intptr_t pitch, intptr_t v, intptr_t end, const REAL *most, REAL *sum) {
     V m[NV], s[NV];
     UNROLL for (int i = 0; i < NV; i++) m[i] = vload(most + i * L), s[i] = vset1(0);
     for (; v < end; v++) UNROLL for (int i = 0; i < NV; i++) {
-        const V e = FN(exp)(vload(l + v * PITCH + i * L) - m[i]);
+        const V e = FN(exp)(vload(l + v * pitch + i * L) - m[i]);
         s[i] += e;
-        vstore(l + v * PITCH + i * L, e);
+        vstore(l + v * pitch + i * L, e);
     }
     UNROLL for (int i = 0; i < NV; i++) vstore(sum + i * L, vload(sum + i * L) + s[i]); /* short chains lose less */
 }
 
-INLINE void FN(scale_body)(const int NV, REAL *l, intptr_t v, intptr_t end, const REAL *factor) {
+INLINE void FN(scale_body)(const int NV, REAL *l, intptr_t pitch, intptr_t v, intptr_t end, const REAL *factor) {
     V f[NV];
     UNROLL for (int i = 0; i < NV; i++) f[i] = vload(factor + i * L);
     for (; v < end; v++)
-        UNROLL for (int i = 0; i < NV; i++) vstore(l + v * PITCH + i * L, vload(l + v * PITCH + i * L) * f[i]);
+        UNROLL for (int i = 0; i < NV; i++) vstore(l + v * pitch + i * L, vload(l + v * pitch + i * L) * f[i]);
 }
 
 #undef FM_BY_WIDTH
@@ -228,20 +234,22 @@ INLINE void FN(scale_body)(const int NV, REAL *l, intptr_t v, intptr_t end, cons
     default: FN(body)(1, __VA_ARGS__);                                                                                 \
     }
 
-NOINLINE static void FN(add_bias)(intptr_t nv, REAL *l, const REAL *bias, intptr_t v, intptr_t end, REAL *most) {
-    FM_BY_WIDTH(nv, bias_body, l, bias, v, end, most)
+NOINLINE static void FN(add_bias)(intptr_t nv, REAL *l, intptr_t pitch, const REAL *bias, intptr_t v, intptr_t end,
+                                  REAL *most) {
+    FM_BY_WIDTH(nv, bias_body, l, pitch, bias, v, end, most)
 }
-NOINLINE static void FN(exponentials)(intptr_t nv, REAL *l, intptr_t v, intptr_t end, const REAL *most, REAL *sum) {
-    FM_BY_WIDTH(nv, exp_body, l, v, end, most, sum)
+NOINLINE static void FN(exponentials)(intptr_t nv, REAL *l, intptr_t pitch, intptr_t v, intptr_t end, const REAL *most,
+                                      REAL *sum) {
+    FM_BY_WIDTH(nv, exp_body, l, pitch, v, end, most, sum)
 }
-NOINLINE static void FN(scaled)(intptr_t nv, REAL *l, intptr_t v, intptr_t end, const REAL *factor) {
-    FM_BY_WIDTH(nv, scale_body, l, v, end, factor)
+NOINLINE static void FN(scaled)(intptr_t nv, REAL *l, intptr_t pitch, intptr_t v, intptr_t end, const REAL *factor) {
+    FM_BY_WIDTH(nv, scale_body, l, pitch, v, end, factor)
 }
 
 /* 1 to 3 of vectors [from, to). */
 static void FN(losses)(const FN(readout) * f, intptr_t block, intptr_t rows, intptr_t from, intptr_t to) {
     fm_softmax *p = f->p;
-    const intptr_t classes = f->classes, H = f->H;
+    const intptr_t classes = f->classes, H = f->H, pitch = f->pitch;
     const REAL *w = p->weight;
     for (intptr_t i = from * L; i < to * L; i++) f->most[i] = (REAL)-__builtin_inf(), f->sum[i] = 0;
     for (intptr_t c = 0, end; c < classes; c = end) {
@@ -250,21 +258,21 @@ static void FN(losses)(const FN(readout) * f, intptr_t block, intptr_t rows, int
             nv = GROUP(to - j);
             REAL *l = f->l + j * L;
             FM_EACH_TILE(c, end, ROWS_MAX(nv), v, m)
-                FN(tiles)[nv][m](0, 0, w + v * H, H, 1, f->turned + j * L * f->ldh, 0, nv * L, H, l + v * PITCH, PITCH);
-            FN(add_bias)(nv, l, p->bias, c, end, f->most + j * L);
+                FN(tiles)[nv][m](0, 0, w + v * H, H, 1, f->turned + j * L * f->ldh, 0, nv * L, H, l + v * pitch, pitch);
+            FN(add_bias)(nv, l, pitch, p->bias, c, end, f->most + j * L);
             if (fm_poll(&p->call, f->worker, 2.0 * (end - c) * H * nv * L)) return;
         }
     }
     REAL *chosen = f->factor;
     for (intptr_t r = from * L; r < to * L; r++) {
         const intptr_t target = r < rows ? p->target[p->rows[block + r]] : 0;
-        chosen[r] = f->l[target * PITCH + r] - f->most[r];
+        chosen[r] = f->l[target * pitch + r] - f->most[r];
     }
     for (intptr_t c = 0, end; c < classes; c = end) {
         end = c + FN(height)(classes - c, CLASSES);
         for (intptr_t j = from, nv; j < to; j += nv) {
             nv = GROUP(to - j);
-            FN(exponentials)(nv, f->l + j * L, c, end, f->most + j * L, f->sum + j * L);
+            FN(exponentials)(nv, f->l + j * L, pitch, c, end, f->most + j * L, f->sum + j * L);
             if (fm_poll(&p->call, f->worker, FM_MOVED * (end - c) * nv * L)) return;
         }
     }
@@ -280,23 +288,26 @@ static void FN(losses)(const FN(readout) * f, intptr_t block, intptr_t rows, int
 /* 4, and dx of 5, of vectors [from, to). */
 static void FN(row_gradients)(const FN(readout) * f, intptr_t block, intptr_t rows, intptr_t from, intptr_t to) {
     fm_softmax *p = f->p;
-    const intptr_t classes = f->classes, H = f->H, vectors = (H + L - 1) / L, first = from * L, last = to * L < rows ? to * L : rows;
+    const intptr_t classes = f->classes, H = f->H, pitch = f->pitch, vectors = (H + L - 1) / L;
+    const intptr_t first = from * L, last = to * L < rows ? to * L : rows;
     REAL *dx = f->turned;
     for (intptr_t c = 0, end; c < classes; c = end) {
         end = c + FN(height)(classes - c, CLASSES);
         for (intptr_t j = from, nv; j < to; j += nv) {
             nv = GROUP(to - j);
-            FN(scaled)(nv, f->l + j * L, c, end, f->factor + j * L);
+            FN(scaled)(nv, f->l + j * L, pitch, c, end, f->factor + j * L);
         }
         for (intptr_t r = first; r < last; r++) {
             const intptr_t target = p->target[p->rows[block + r]];
-            if (c <= target && target < end) f->l[target * PITCH + r] -= (REAL)p->scale;
+            if (c <= target && target < end) f->l[target * pitch + r] -= (REAL)p->scale;
         }
+        const intptr_t at = p->N > ROWS ? c : 0;
+        if (p->N <= ROWS) FN(pack)(f, c, end, at);
         for (intptr_t h = 0, nv; h < vectors; h += nv) {
             nv = GROUP(vectors - h);
             FM_EACH_TILE(first, last, ROWS_MAX(nv), r, m) {
                 REAL *out = dx + r * f->ldh + h * L;
-                FN(tiles)[nv][m](c ? out : 0, f->ldh, f->l + c * PITCH + r, 1, PITCH, f->packed + (h * classes + c * nv) * L, 0,
+                FN(tiles)[nv][m](c ? out : 0, f->ldh, f->l + c * pitch + r, 1, pitch, f->packed + (h * f->packing + at * nv) * L, 0,
                                  nv * L, end - c, out, f->ldh);
             }
             if (fm_poll(&p->call, f->worker, 2.0 * (end - c) * (last - first) * nv * L)) return;
@@ -315,14 +326,15 @@ INLINE void FN(add_to)(REAL *to, V v, intptr_t n, int first) {
 /* dW and db of 5, this worker's classes; the first block writes them. */
 static void FN(class_gradients)(const FN(readout) * f, intptr_t block, intptr_t rows) {
     fm_softmax *p = f->p;
-    const intptr_t H = f->H, vectors = (H + L - 1) / L, last = fm_share(f->classes, f->worker + 1, f->workers);
+    const intptr_t H = f->H, pitch = f->pitch, vectors = (H + L - 1) / L;
+    const intptr_t last = fm_share(f->classes, f->worker + 1, f->workers);
     FN(sums) sums;
     for (intptr_t c = fm_share(f->classes, f->worker, f->workers), end; c < last; c = end) {
         end = c + FN(height)(last - c, CLASSES);
         for (intptr_t h = 0, nv; h < vectors; h += nv) {
             nv = GROUP(vectors - h);
             FM_EACH_TILE(c, end, ROWS_MAX(nv), v, m) {
-                FN(tiles)[nv][m](0, 0, f->l + v * PITCH, PITCH, 1, f->x + h * ROWS * L, 0, nv * L, rows, (REAL *)sums.v,
+                FN(tiles)[nv][m](0, 0, f->l + v * pitch, pitch, 1, f->x + h * ROWS * L, 0, nv * L, rows, (REAL *)sums.v,
                                  nv * L);
                 const V *sum = sums.v;
                 for (intptr_t i = v; i < v + m; i++)
@@ -338,7 +350,7 @@ static void FN(class_gradients)(const FN(readout) * f, intptr_t block, intptr_t 
             for (intptr_t i = 0; i < L; i++) {
                 part[i] = vset1(0);
                 for (intptr_t n = 0; n < rows && i < left; n += L)
-                    part[i] += FN(load_tail)(f->l + (v + i) * PITCH + n, rows - n);
+                    part[i] += FN(load_tail)(f->l + (v + i) * pitch + n, rows - n);
             }
             FN(transpose)(part);
             for (int i = 1; i < L; i++) part[0] += part[i];
@@ -354,13 +366,15 @@ static size_t FN(linear)(fm_softmax *p, intptr_t worker, intptr_t workers) {
     const uint64_t mode = fm_flush_denormals();
     if (worker == 0) p->call.mode = mode;
     if (workers > 1) fm_spread(&p->call);
-    if (p->dx) {
-        FN(pack)(&f);
+    if (p->dx && p->N > ROWS) {
+        const intptr_t first = fm_share(p->classes, worker, workers);
+        FN(pack)(&f, first, fm_share(p->classes, worker + 1, workers), first);
         fm_meet(&p->call, workers);
     }
     for (intptr_t block = 0; block < p->N && !fm_stopped(&p->call); block += ROWS) {
         const intptr_t rows = p->N - block < ROWS ? p->N - block : ROWS, vectors = (rows + L - 1) / L;
         const intptr_t from = fm_share(vectors, worker, workers), to = fm_share(vectors, worker + 1, workers);
+        if (rows < ROWS && !p->dx) fm_meet(&p->call, workers); /* a last block has other shares, that others still use */
         FN(gather)(&f, block, rows, from, to);
         FN(losses)(&f, block, rows, from, to);
         if (!p->dx) continue;
