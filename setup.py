@@ -13,7 +13,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FOLDER = "fastml/kernels/native"
-FAMILIES = ("isa", "rnn", "gru", "lstm", "gaussian", "multinomial", "samme", "exponential", "tree", "adam")
+FAMILIES = ("isa", "rnn", "gru", "lstm", "gaussian", "multinomial", "samme", "exponential", "tree", "softmax", "adam")
 
 # -ffp-contract=off: every fused multiply-add in the kernels is written as one, so that all tile shapes of a rung
 #     round alike (the bitwise promises); the compiler must not fuse more in one shape than in another.

@@ -5,7 +5,7 @@ What a figure means
 * A time is that of the public call (`fastml.lstm_forward`, `fastml.mixture.statistics`, …): checks and the allocation
   of outputs included. Forward passes are timed as in training, with ``keep=True``; a backward pass walks the tape of
   its own back end's forward. Gaussian mixtures are of covariance type "full"; trees are
-  grown by "gini" on rows that the same back end has coded.
+  grown by "gini" on rows that the same back end has coded; losses come with their gradients.
 * Back ends are timed in turn (A B C A B C …) in one process with one thread count, each after untimed calls of its
   own; a ratio is the median of the reference over the median of the other, from those same rounds. It survives a
   machine whose speed drifts; absolute times do not.
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 import fastml
 
-from . import backend, boosting, mixture
+from . import backend, boosting, losses, mixture
 from .kernels.table import KERNELS, Kernel, Sizes, shape_of
 from .threads import blas_limit, get_num_threads, usable_cpus
 
@@ -393,6 +393,27 @@ def _answers_tree(row: Kernel, result: Any) -> Arrays:
     return arrays
 
 
+def _draw_softmax(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays:
+    """Logits that are standard normal, or about so: of x that is, and weights N(0, 1/H). Class numbers are floats."""
+    arrays = {
+        name: random.standard_normal(shape_of(axes, sizes)) for name, axes in row.inputs.items() if "intp" not in axes
+    }
+    del arrays["scale"]
+    if "weight" in arrays:
+        arrays["weight"] /= sizes["H"] ** 0.5
+    return arrays | {"target": random.integers(sizes["V"], size=sizes["N"])}
+
+
+def _prepare_softmax(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
+    call = losses.linear_cross_entropy if row.name == "softmax_linear" else losses.softmax_cross_entropy
+    return partial(call, **arrays | {"target": arrays["target"].astype(np.intp)}, reduction="none")
+
+
+def _answers_softmax(row: Kernel, result: Any) -> Arrays:
+    parts = result if isinstance(result, tuple) else (result.loss, result.x, result.weight, result.bias)
+    return dict(zip(row.outputs, parts, strict=True))
+
+
 RECURRENT = Family(_draw_recurrent, _prepare_recurrent, _answers_recurrent)
 BOOSTING = Family(_draw_boosting, _prepare_boosting, _answers_boosting)
 
@@ -405,6 +426,7 @@ FAMILIES = {
     "samme": BOOSTING,
     "exponential": BOOSTING,
     "tree": Family(_draw_tree, _prepare_tree, _answers_tree),
+    "softmax": Family(_draw_softmax, _prepare_softmax, _answers_softmax),
     "adam": Family(_draw_adam, _prepare_boosting, _answers_boosting),
 }
 

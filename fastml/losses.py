@@ -115,7 +115,7 @@ def linear_cross_entropy(
     ignore_index: int = -100,
     gradient: bool = True,
 ) -> LinearCrossEntropy:
-    """`softmax_cross_entropy` of x Wᵀ + b, and the gradients of x, W and b: a language model's readout, in one pass.
+    """`softmax_cross_entropy` of x Wᵀ + b, and the gradients of x, W, b: a language model's readout, in one pass.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ def linear_cross_entropy(
     Notes
     -----
     Cost: 2·N·V·H floating-point operations for the logits, 4·N·V·H more for the gradients, N rows. `native` and `jit`
-    hold the logits of a few hundred rows at a time, which stay in cache: memory beside the gradients does not grow with
-    N·V; `reference` holds all of them. The bits do not depend on the number of threads; those of ``.loss`` and ``.x``
-    not on the other rows either, in `native`.
+    hold the logits of a few hundred rows at a time: memory beside the gradients does not grow with N; `reference` holds
+    all of them. The bits do not depend on the number of threads; those of ``.loss`` and ``.x`` not on the other rows
+    either, in `native`.
 
     References
     ----------
@@ -204,7 +204,7 @@ def _targets(
         index = tuple(at.tolist())
         place = f" at index {index[0] if len(index) == 1 else index}" if index else ""
         raise ValueError(f"target: expected 0 ≤ class < V = {V} (from {classes}), got {found[index]}{place}")
-    checked = np.ascontiguousarray(np.where(ignored, -1, found).reshape(-1), dtype=np.intp)
+    checked = np.where(ignored, -1, found.astype(np.intp)).reshape(-1)  # as it came, unsigned, -1 would wrap round
     return checked, checked.size - int(ignored.sum())
 
 

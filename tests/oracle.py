@@ -318,6 +318,29 @@ def exponential(scores, y, weights):
     return most, total, gradient, hessian
 
 
+def softmax_cross_entropy(logits, target, scale=1.0):
+    """(loss, gradient) of one row; zeros where the target is -1."""
+    if target < 0:
+        return 0.0, [0.0] * len(logits)
+    most = max(logits)
+    e = [math.exp(l - most) for l in logits]
+    total = math.fsum(e)
+    gradient = [scale * (e_v / total - (v == target)) for v, e_v in enumerate(e)]
+    return math.log(total) - (logits[target] - most), gradient
+
+
+def linear_cross_entropy(x, weight, bias, target, scale=1.0):
+    """(losses, dx, dweight, dbias); a row whose target is -1 adds nothing."""
+    rows = [
+        (row, *softmax_cross_entropy(affine(weight, row, bias), t, scale)) for row, t in zip(x, target, strict=True)
+    ]
+    counts = [(row, d) for (row, _, d), t in zip(rows, target, strict=True) if t >= 0]
+    dx = [[math.fsum(d[v] * w[h] for v, w in enumerate(weight)) for h in range(len(weight[0]))] for _, _, d in rows]
+    dweight = [[math.fsum(d[v] * row[h] for row, d in counts) for h in range(len(w))] for v, w in enumerate(weight)]
+    dbias = [math.fsum(d[v] for _, d in counts) for v in range(len(weight))]
+    return [loss for _, loss, _ in rows], dx, dweight, dbias
+
+
 def norm(arrays):
     """The root of the sum of the squares of all numbers."""
     return math.sqrt(math.fsum(g * g for array in arrays for g in array))

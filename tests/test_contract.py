@@ -9,19 +9,25 @@ from pathlib import Path
 import pytest
 
 import fastml
-from fastml import boosting, mixture, optim
+from fastml import boosting, losses, mixture, optim
 from fastml.kernels.table import BINS, FACTORS, KERNELS, Codes
 
 PUBLIC = {
     f"{prefix}{name}": getattr(module, name)
-    for prefix, module in (("", fastml), ("mixture.", mixture), ("boosting.", boosting), ("optim.", optim))
+    for prefix, module in (
+        ("", fastml),
+        ("mixture.", mixture),
+        ("boosting.", boosting),
+        ("losses.", losses),
+        ("optim.", optim),
+    )
     for name in module.__all__
     if inspect.isfunction(getattr(module, name))
 }
 ROWS = [row.name for row in KERNELS]
 LETTERS = {
     "rnn": "TBIH", "gru": "TBIH", "lstm": "TBIH", "gaussian": "NDK", "multinomial": "NKV", "samme": "N",
-    "exponential": "NK", "tree": "NDKE", "adam": "N",
+    "exponential": "NK", "tree": "NDKE", "softmax": "NVH", "adam": "N",
 }  # fmt: skip
 OF_DEPTH = "CPQLSM"  # of trees: channels, nodes, leaves and columns, which follow from K, E and the depth
 DTYPES = ("intp", "float64", "int32", "uint8", "bool")
@@ -106,7 +112,7 @@ def test_backward_mirrors_forward(kernel):
 def test_public_names():
     assert not {name for name in fastml.__all__ if not hasattr(fastml, name)}
     assert {row.name for row in KERNELS if row.family in ("rnn", "gru", "lstm")} <= set(fastml.__all__)
-    for module in (mixture, boosting, optim):
+    for module in (mixture, boosting, losses, optim):
         assert not {name for name in module.__all__ if not hasattr(module, name)}
 
 
@@ -127,7 +133,7 @@ def test_public_function_is_documented(name):
     parameters = inspect.signature(function).parameters
     if name in ROWS:
         assert {"Parameters", "Returns", "Raises", "Notes", "References", "Examples"} <= sections
-    if name.startswith(("mixture.", "boosting.", "optim.")):
+    if name.startswith(("mixture.", "boosting.", "losses.", "optim.")):
         assert {"Parameters", "Returns", "Raises", "Examples"} <= sections
     if parameters:
         assert "Parameters" in sections

@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 
 import fastml
-from fastml import boosting, mixture, optim
+from fastml import boosting, losses, mixture, optim
 
 MODULES = ["fastml", *(found.name for found in pkgutil.walk_packages(fastml.__path__, "fastml."))]
 
@@ -29,8 +29,7 @@ def test_there_are_examples():
     functions = [
         getattr(importlib.import_module(f"fastml.{name}"), f"{name}_forward") for name in ("lstm", "gru", "rnn")
     ]
-    for module in (mixture, boosting):
-        functions += filter(inspect.isfunction, vars(module).values())
-    functions += [getattr(optim, name) for name in optim.__all__]
+    for module in (mixture, boosting, losses, optim):
+        functions += filter(inspect.isfunction, map(vars(module).get, module.__all__))
     for function in functions:
         assert any(test.examples for test in finder.find(function)), function.__name__

@@ -5,6 +5,7 @@
     inputs.py                the product with w_ih, or the look-up of its columns, and back
     product.py               the one matrix product, and how weights are packed for it
     gaussian.py multinomial.py    mixtures: densities, responsibilities, statistics, a tile of rows at a time
+    softmax.py               softmax with cross-entropy, of logits and of a linear layer, a block of rows at a time
     arithmetic.py            sigmoid, tanh, exp and log
     simd.py                  a SIMD register as a Numba type
     compiling.py             njit with a cache

@@ -24,3 +24,10 @@ def compiled(function):
 def inlined(function):
     """`numba.njit` for what only compiled functions call: part of its callers, so it needs no cache of its own."""
     return numba.njit(forceinline=True, error_model="numpy")(function)
+
+
+def frozen(array):
+    """A view that nothing can write to: compiled functions then have one signature for arrays of either kind."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -21,7 +21,7 @@ import numpy as np
 
 from ..reference.tree import shared_out
 from ..table import BINS, CRITERIA, LEVEL, TIE
-from .compiling import compiled, inlined
+from .compiling import compiled, frozen, inlined
 from .sequence import blocks, share
 
 GINI, ENTROPY, ERROR, SQUARED_ERROR = range(len(CRITERIA))
@@ -72,7 +72,7 @@ def tree_grow(
     codes, classes, sample_weight, target, rows, criterion,
     feature, threshold, missing_left, value, count, leaf, incorrect,
 ):  # fmt: skip
-    values, order, rank = map(_frozen, (codes.values, codes.order, codes.rank))
+    values, order, rank = map(frozen, (codes.values, codes.order, codes.rank))
     (D, N), (P, kind) = values.shape, (len(feature), CRITERIA.index(criterion))
     depth, known = P.bit_length(), codes.starts[np.arange(D), codes.bins].astype(np.intp)
     weight = sample_weight.copy()
@@ -124,13 +124,6 @@ def tree_grow(
         _compare(value[P:].argmax(axis=1), leaf, bounds, incorrect)
 
 
-def _frozen(array):
-    """A view that nothing can write to: compiled functions then have one signature for arrays of either kind."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
-
-
 def _choose(score, threshold, left, feature, thresholds, missing_left):
     """3, over the features."""
     best, nodes = score.argmax(axis=0), np.arange(score.shape[1])
@@ -147,7 +140,7 @@ def _compare(label, leaf, classes, incorrect):
 
 def tree_apply(X, feature, threshold, missing_left, leaf):
     trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()  # what does not split sends any x left
-    X, E, depth = _frozen(X), len(feature), feature.shape[1].bit_length()
+    X, E, depth = frozen(X), len(feature), feature.shape[1].bit_length()
     work = VISIT / 8 * max(E, 1) * depth
 
     def pieces(worker, workers):
@@ -161,7 +154,7 @@ def tree_apply(X, feature, threshold, missing_left, leaf):
 def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores, labels):
     trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()
     columns = np.empty((0, 0), np.intp) if column is None else column.copy()
-    X, E, depth, leaf_value = _frozen(X), len(feature), feature.shape[1].bit_length(), leaf_value.copy()
+    X, E, depth, leaf_value = frozen(X), len(feature), feature.shape[1].bit_length(), leaf_value.copy()
     work = VISIT / 8 * max(E, 1) * (depth + leaf_value.shape[2])
 
     def pieces(worker, workers):
@@ -177,7 +170,7 @@ def tree_scores(X, feature, threshold, missing_left, column, leaf_value, scores,
 def tree_quantile(X, feature, threshold, missing_left, place, value, weight, q, quantile):
     trees = np.maximum(feature, 0), threshold.copy(), missing_left.copy()
     leaves = place.copy(), value.copy(), weight.copy()
-    X, E, depth = _frozen(X), len(feature), feature.shape[1].bit_length()
+    X, E, depth = frozen(X), len(feature), feature.shape[1].bit_length()
     work = VISIT / 8 * E * (depth + E / 4)
 
     def pieces(worker, workers):

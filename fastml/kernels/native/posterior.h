@@ -159,12 +159,11 @@ INLINE void FN(few_in)(const int D, const REAL *from, REAL *to) {
     UNROLL for (int d = 0; d < D; d++) {
         V out = x[0];
         UNROLL for (int v = 1; v < D; v++) {
-            INT place;
-            UNROLL for (int l = 0; l < L; l++) {
-                const int at = l * D + d;
-                place[l] = at / L == v ? L + at % L : v == 1 ? at % L : l;
-            }
-            out = __builtin_shuffle(out, x[v], place);
+#define AT(l) ((l) * D + d)
+#define PLACE(l) AT(l) / L == v ? L + AT(l) % L : v == 1 ? AT(l) % L : (l)
+            out = __builtin_shuffle(out, x[v], (INT){LANES(PLACE)});
+#undef AT
+#undef PLACE
         }
         vstore(to + d * PITCH, out);
     }

@@ -28,6 +28,7 @@
 #undef vstoren
 #undef ROWS4
 #undef ROWS3
+#undef LANES
 
 #if FM_DTYPE == 32
 #define REAL float
@@ -161,6 +162,22 @@ typedef float64x2_t V;
 
 #endif
 
+/* LANES(f): f(0), f(1), … f(L - 1). An INT written so is a constant; written lane by lane in a loop, gcc 12 put it together
+ * anew wherever it was used, 111 broadcasts for the shuffles of one transposition. */
+#define FM_LANES2(f) f(0), f(1)
+#define FM_LANES4(f) FM_LANES2(f), f(2), f(3)
+#define FM_LANES8(f) FM_LANES4(f), f(4), f(5), f(6), f(7)
+#define FM_LANES16(f) FM_LANES8(f), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
+#if L == 16
+#define LANES(f) FM_LANES16(f)
+#elif L == 8
+#define LANES(f) FM_LANES8(f)
+#elif L == 4
+#define LANES(f) FM_LANES4(f)
+#else
+#define LANES(f) FM_LANES2(f)
+#endif
+
 #if FM_DTYPE == 32
 typedef int32_t INT __attribute__((vector_size(4 * L)));
 #else
@@ -201,11 +218,11 @@ INLINE void FN(transpose)(V *rows) {
 #else
 INLINE void FN(transpose)(V *rows) {
     UNROLL for (int stage = L / 2; stage > 0; stage /= 2) {
-        INT low, high;
-        UNROLL for (int l = 0; l < L; l++) {
-            low[l] = l & stage ? L + l - stage : l;
-            high[l] = l & stage ? L + l : l + stage;
-        }
+#define LOW(l) (l) & stage ? L + (l)-stage : (l)
+#define HIGH(l) (l) & stage ? L + (l) : (l) + stage
+        const INT low = {LANES(LOW)}, high = {LANES(HIGH)};
+#undef LOW
+#undef HIGH
         UNROLL for (int i = 0; i < L; i++) {
             if (i & stage) continue;
             V a = rows[i], b = rows[i + stage];
@@ -226,8 +243,8 @@ INLINE V FN(rotate)(V x, int d) {
 }
 #else
 INLINE V FN(rotate)(V x, int d) {
-    INT from;
-    UNROLL for (int l = 0; l < L; l++) from[l] = (l + d) % L;
-    return __builtin_shuffle(x, from);
+#define FROM(l) ((l) + d) % L
+    return __builtin_shuffle(x, (INT){LANES(FROM)});
+#undef FROM
 }
 #endif
