@@ -1,7 +1,7 @@
 # What every family's module shares: a call as a job for the pool. Included, not imported, so that each module stands alone
 # and nothing but the C headers is shared between them.
 
-from threading import get_ident, main_thread
+from threading import main_thread
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from fastml.threads import get_num_threads, run
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport intptr_t, uintptr_t
 
 cdef extern from "call.h":
@@ -63,7 +64,7 @@ cdef class Job:
 
     cdef ask(self):
         """About Ctrl-C, which Python tells its main thread alone."""
-        if get_ident() == main_thread().ident:
+        if PyThread_get_thread_ident() == <unsigned long>main_thread().ident:
             self.call.poll, self.call.poller = poll, <void *>self
 
     cdef int raised(self) except -1:
