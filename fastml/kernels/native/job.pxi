@@ -5,7 +5,7 @@ from threading import main_thread
 
 import numpy as np
 
-from fastml.kernels.native.isa import NAMES
+from fastml.kernels.native.isa import RUNG
 from fastml.threads import get_num_threads, run
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -22,8 +22,8 @@ cdef extern from "call.h":
 
 # The scratch of the last call, for the next: fresh memory costs a page fault for every 4 KiB, a tenth of a short call.
 spare = []
-KEPT = 8 << 20
 cdef enum:
+    KEPT = 8 << 20
     ALIGNMENT = 64
 
 
@@ -77,7 +77,7 @@ cdef class Job:
     cdef take(self, size_t wanted):
         """An array that holds `wanted` bytes from its first aligned one on; `give` it back for the next call."""
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
-        if scratch.size < wanted + ALIGNMENT:
+        if len(scratch) < wanted + ALIGNMENT:
             scratch = None  # or both live for a moment
             scratch = np.empty(wanted + ALIGNMENT, np.uint8)
         self.arrays += (scratch,)
@@ -85,5 +85,5 @@ cdef class Job:
 
 
 cdef give(scratch):
-    if scratch.size <= KEPT and not spare:
+    if len(scratch) <= KEPT and not spare:
         spare.append(scratch)

@@ -85,7 +85,7 @@ cdef class Tree(Job):
 
     cdef execute(self, const fm_tree_kernel *kernels, isa, dtype, most, double work):
         """On up to `most` workers. Waking one costs about 20 µs: small problems stay on the calling thread."""
-        self.kernel = kernels[2 * NAMES.index(isa) + (dtype.itemsize == 8)]
+        self.kernel = kernels[2 * RUNG[isa] + (dtype.itemsize == 8)]
         cdef intptr_t workers = max(1, min(get_num_threads(), most)) if work > 2e5 else 1
         self.ask()
         scratch = self.take(self.kernel(&self.c, 0, workers))

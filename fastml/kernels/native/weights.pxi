@@ -55,7 +55,7 @@ cdef class Weights(Job):
         """
         self.c.N, self.flops = N, flops
         self.chunks = (N + self.c.rows - 1) // self.c.rows
-        self.kernel = kernels[2 * NAMES.index(isa) + (dtype.itemsize == 8)]
+        self.kernel = kernels[2 * RUNG[isa] + (dtype.itemsize == 8)]
         sums = np.empty(self.chunks * FM_SUMS)
         self.arrays += (sums,)
         self.c.sums = <double *>data(sums)
