@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cells import python
 
 SOURCE = Path(__file__).parents[1]
 COMPILER = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[0]
@@ -79,9 +80,7 @@ def test_without_a_compiler(setup, tmp_path):
     assert "fastml: no C compiler could build the native back end of isa: `jit` serves" in said
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "installed")
-    show = [sys.executable, "-P", "-c", "import fastml; fastml.show()"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
-    shown = subprocess.run(show, cwd=tmp_path / "installed", env=environment, capture_output=True, text=True)
+    shown = python("import fastml; fastml.show()", PYTHONPATH=str(tmp_path / "installed"))
     assert "native: not built: no C compiler could build it" in shown.stdout, shown.stderr
     assert "no native rung" in shown.stdout
 
