@@ -21,14 +21,16 @@ cdef class Exponential(Weights):
     cdef add_up(self, most, total, weight, least):
         """The chunks' sums, in their order, the totals brought to the largest exponent of all."""
         cdef double m = -INFINITY, t = 0, w = 0, l = 0
+        cdef double *sums
         cdef intptr_t c
-        for c in range(len(self.sums)):
-            m = max(m, self.sums[c, 0])
-        for c in range(len(self.sums)):
-            if self.sums[c, 1] != 0:  # NaN, too
-                t += self.sums[c, 1] * exp(self.sums[c, 0] - m)
-            w += self.sums[c, 2]
-            l = min(l, self.sums[c, 3])
+        for c in range(self.chunks):
+            m = max(m, self.c.sums[c * FM_SUMS])
+        for c in range(self.chunks):
+            sums = self.c.sums + c * FM_SUMS
+            if sums[1] != 0:  # NaN, too
+                t += sums[1] * exp(sums[0] - m)
+            w += sums[2]
+            l = min(l, sums[3])
         most[0], total[0], weight[0], least[0] = m, t, w, l
 
 

@@ -4,6 +4,7 @@ cdef extern from "isa.h":
     int fm_supported(int rung) nogil
 
 NAMES = ("baseline", "avx2", "avx512", "neon", "amx")
+RUNG = {name: rung for rung, name in enumerate(NAMES)}
 
 
 def supported() -> tuple[str, ...]:

@@ -1,15 +1,16 @@
 # What every family's module shares: a call as a job for the pool. Included, not imported, so that each module stands alone
 # and nothing but the C headers is shared between them.
 
-from threading import get_ident, main_thread
+from threading import main_thread
 
 import numpy as np
 
-from fastml.kernels.native.isa import NAMES
+from fastml.kernels.native.isa import RUNG
 from fastml.threads import get_num_threads, run
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport intptr_t, uintptr_t
 
 cdef extern from "call.h":
@@ -21,8 +22,8 @@ cdef extern from "call.h":
 
 # The scratch of the last call, for the next: fresh memory costs a page fault for every 4 KiB, a tenth of a short call.
 spare = []
-KEPT = 8 << 20
 cdef enum:
+    KEPT = 8 << 20
     ALIGNMENT = 64
 
 
@@ -63,7 +64,7 @@ cdef class Job:
 
     cdef ask(self):
         """About Ctrl-C, which Python tells its main thread alone."""
-        if get_ident() == main_thread().ident:
+        if PyThread_get_thread_ident() == <unsigned long>main_thread().ident:
             self.call.poll, self.call.poller = poll, <void *>self
 
     cdef int raised(self) except -1:
@@ -76,7 +77,7 @@ cdef class Job:
     cdef take(self, size_t wanted):
         """An array that holds `wanted` bytes from its first aligned one on; `give` it back for the next call."""
         scratch = spare.pop() if spare else np.empty(0, np.uint8)
-        if scratch.size < wanted + ALIGNMENT:
+        if len(scratch) < wanted + ALIGNMENT:
             scratch = None  # or both live for a moment
             scratch = np.empty(wanted + ALIGNMENT, np.uint8)
         self.arrays += (scratch,)
@@ -84,5 +85,5 @@ cdef class Job:
 
 
 cdef give(scratch):
-    if scratch.size <= KEPT and not spare:
+    if len(scratch) <= KEPT and not spare:
         spare.append(scratch)

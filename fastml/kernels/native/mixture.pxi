@@ -41,7 +41,7 @@ cdef class Mixture(Job):
     def __cinit__(self, isa, *arrays):
         memset(&self.c, 0, sizeof(fm_mixture))
         self.call = &self.c.call
-        self.rung = NAMES.index(isa)
+        self.rung = RUNG[isa]
         self.arrays = arrays
         self.c.rows = TILE
 

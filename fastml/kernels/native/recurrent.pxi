@@ -67,7 +67,7 @@ cdef class Pass(Job):
     def __cinit__(self, isa, *arrays):
         memset(&self.c, 0, sizeof(fm_pass))
         self.call = &self.c.call
-        self.rung = NAMES.index(isa)
+        self.rung = RUNG[isa]
         self.arrays = arrays
 
     def work(self, worker, workers):

@@ -11,11 +11,13 @@ cdef class Samme(Weights):
     cdef add_up(self, right, wrong, least):
         """The chunks' sums, in their order."""
         cdef double r = 0, w = 0, l = 0
+        cdef double *sums
         cdef intptr_t c
-        for c in range(len(self.sums)):
-            r += self.sums[c, 0]
-            w += self.sums[c, 1]
-            l = min(l, self.sums[c, 2])
+        for c in range(self.chunks):
+            sums = self.c.sums + c * FM_SUMS
+            r += sums[0]
+            w += sums[1]
+            l = min(l, sums[2])
         right[0], wrong[0], least[0] = r, w, l
 
 

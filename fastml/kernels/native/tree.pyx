@@ -69,7 +69,8 @@ cdef class Tree(Job):
         if w == 0:
             self.raised()
 
-    cdef coded(self, values, order, rank, codes, starts, bins):
+    cdef coded(self, arrays):
+        values, order, rank, codes, starts, bins = arrays
         self.c.D, self.c.N = values.shape
         self.c.values = data(values)
         self.c.order, self.c.rank, self.c.starts = <int32_t *>data(order), <int32_t *>data(rank), <int32_t *>data(starts)
@@ -84,7 +85,7 @@ cdef class Tree(Job):
 
     cdef execute(self, const fm_tree_kernel *kernels, isa, dtype, most, double work):
         """On up to `most` workers. Waking one costs about 20 µs: small problems stay on the calling thread."""
-        self.kernel = kernels[2 * NAMES.index(isa) + (dtype.itemsize == 8)]
+        self.kernel = kernels[2 * RUNG[isa] + (dtype.itemsize == 8)]
         cdef intptr_t workers = max(1, min(get_num_threads(), most)) if work > 2e5 else 1
         self.ask()
         scratch = self.take(self.kernel(&self.c, 0, workers))
@@ -95,7 +96,7 @@ cdef class Tree(Job):
 
 def tree_encode(X, rows, values, order, rank, codes, starts, bins, *, isa):
     cdef Tree job = Tree(X, rows, values, order, rank, codes, starts, bins)
-    job.coded(values, order, rank, codes, starts, bins)
+    job.coded((values, order, rank, codes, starts, bins))
     job.c.X, job.c.rows = data(X), <const intptr_t *>data(rows)
     job.execute(&fm_tree_encode[0][0], isa, X.dtype, X.shape[1], 20.0 * X.size)
 
@@ -107,7 +108,7 @@ def tree_grow(
     cdef Tree job = Tree(
         *codes, classes, sample_weight, target, rows, feature, threshold, missing_left, value, count, leaf, incorrect
     )
-    job.coded(codes.values, codes.order, codes.rank, codes.codes, codes.starts, codes.bins)
+    job.coded(codes)
     job.c.K = 1 if classes is None else len(classes) - 1
     job.c.P = len(feature)
     job.c.criterion = CRITERIA.index(criterion)

@@ -35,12 +35,12 @@ cdef extern from "weights.h":
 
 
 cdef class Weights(Job):
-    """One call as a job for the pool; `sums` are its chunks', (chunks, FM_SUMS)."""
+    """One call as a job for the pool; `c.sums` are those of its chunks, (chunks, FM_SUMS)."""
 
     cdef fm_weights c
     cdef fm_weights_kernel kernel
     cdef double flops
-    cdef double[:, ::1] sums
+    cdef intptr_t chunks
 
     def __cinit__(self, *arrays):
         memset(&self.c, 0, sizeof(fm_weights))
@@ -60,10 +60,11 @@ cdef class Weights(Job):
 
         Waking a worker costs about 20 µs: below about 1 MFLOP the calling thread does better alone.
         """
-        cdef intptr_t chunks = (N + self.c.rows - 1) // self.c.rows
         self.c.N, self.flops = N, flops
-        self.kernel = kernels[2 * NAMES.index(isa) + (dtype.itemsize == 8)]
-        self.sums = np.empty((chunks, FM_SUMS))
-        self.c.sums = &self.sums[0, 0] if chunks else NULL
+        self.chunks = (N + self.c.rows - 1) // self.c.rows
+        self.kernel = kernels[2 * RUNG[isa] + (dtype.itemsize == 8)]
+        sums = np.empty(self.chunks * FM_SUMS)
+        self.arrays += (sums,)
+        self.c.sums = <double *>data(sums)
         self.ask()
-        run(self, max(1, min(get_num_threads(), chunks)) if flops * N > 1e6 else 1)
+        run(self, max(1, min(get_num_threads(), self.chunks)) if flops * N > 1e6 else 1)
