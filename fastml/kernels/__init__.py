@@ -92,11 +92,13 @@ Softmax, besides
 ----------------
 * A row whose target is -1 is never read: its loss and gradients are 0, and it adds nothing to dweight and dbias.
   Otherwise 0 ≤ target < V.
-* `scale` multiplies all gradients; losses are of each row. dlogits may be None; dx, dweight and dbias are None together.
+* `scale` multiplies all gradients; losses are of each row. dlogits may be None; dx, dweight and dbias are None
+  together.
 * NaN or +inf among a row's logits gives NaN in its loss and gradient (and in dweight and dbias), and so do logits that
   are all -inf; one of -inf has probability 0, and the loss is inf where it is the target's.
-* softmax_linear never holds all logits: `native` those of 16 vectors of rows (256 of float32 on AVX-512), `jit` those of
-  64 rows or 2^17 numbers (float32). dweight and dbias are sums over such blocks of the rows that count, in their order.
+* softmax_linear never holds all logits: `native` those of 16 vectors of rows (256 of float32 on AVX-512), `jit` those
+  of 64 rows or 2^17 numbers (float32). dweight and dbias are sums over such blocks of the rows that count, in their
+  order.
 * `native` gives a row's loss, dx and dlogits the same bits alone and in any company. Its AMX rung is AVX-512's here.
 * N may be 0; V and H are at least 1.
 

@@ -13,8 +13,8 @@ def adam_squares(gradient, total, *, isa):
     cdef intptr_t c
     job.c.gradient = data(gradient)
     job.execute(&fm_adam_squares[0][0], isa, gradient.dtype, len(gradient), 2)
-    for c in range(len(job.sums)):  # in their order
-        sum += job.sums[c, 0]
+    for c in range(job.chunks):  # in their order
+        sum += job.c.sums[c * FM_SUMS]
     total[0] = sum
 
 

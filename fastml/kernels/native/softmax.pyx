@@ -50,7 +50,7 @@ cdef class Softmax(Job):
 
         Waking a worker costs about 20 µs: below about 2 MFLOP the calling thread does better alone.
         """
-        self.kernel = table[2 * NAMES.index(isa) + (dtype.itemsize == 8)]
+        self.kernel = table[2 * RUNG[isa] + (dtype.itemsize == 8)]
         self.ask()
         cdef intptr_t most = get_num_threads() if flops > 2e6 else 1
         scratch = self.take(self.kernel(&self.c, 0, most))
