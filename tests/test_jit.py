@@ -48,10 +48,10 @@ def test_stops_between_pieces():
 def test_without_a_place_for_the_cache(monkeypatch):
     njit = compiling.numba.njit
 
-    def unwritable(**options):
+    def unwritable(*function, **options):
         if options.pop("cache", False):
             raise RuntimeError("cannot cache function")
-        return njit(**options)
+        return njit(*function, **options)
 
     monkeypatch.setattr(compiling.numba, "njit", unwritable)
     assert compiling.compiled(lambda x: x + 1)(1) == 2
@@ -61,6 +61,27 @@ def test_the_cache_knows_every_file():
     """Numba's own stamp misses a change in what a function calls. A Numba that stamps in another way shows here."""
     cache = sequence._gather._cache
     assert not hasattr(cache, "_cache_file") or cache._cache_file._source_stamp == compiling.SOURCES
+
+
+def test_processes_that_compile_at_once(tmp_path, monkeypatch):
+    """Both read the cache's index before either wrote to it: none loads the code of the other's signature."""
+    caching = pytest.importorskip("numba.core.caching")
+    monkeypatch.setattr(compiling.numba.config, "CACHE_DIR", str(tmp_path))
+    writes = []
+
+    def half(x):
+        return x * 0.5
+
+    with monkeypatch.context() as patch:
+        write = caching.IndexDataCacheFile._save_data
+        patch.setattr(caching.IndexDataCacheFile, "_save_data", lambda *call: writes.append(lambda: write(*call)))
+        patch.setattr(caching.IndexDataCacheFile, "_load_index", lambda file: {})
+        for x in (3, 1.5):
+            assert compiling.compiled(half)(x) == x / 2
+    for late in reversed(writes):
+        late()
+    later = compiling.compiled(half)
+    assert len(writes) == 2 and later(1.5) == 0.75 and sum(later.stats.cache_hits.values()) == 1
 
 
 NARROW = """

@@ -166,7 +166,6 @@ def test_damage_is_seen(name, monkeypatch):
 
 
 def peak(work):
-    work()  # what is made once
     for module in ("lstm", "gru", "rnn"):  # native's scratch of the last pass
         importlib.import_module(f"fastml.kernels.native.{module}").spare.clear()
     tracemalloc.start()

@@ -1,6 +1,8 @@
 """How this back end compiles: without the GIL, into Numba's cache where one can be written."""
 
 import hashlib
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numba
@@ -15,10 +17,21 @@ def compiled(function):
     try:
         dispatcher = numba.njit(cache=True, **options)(function)
         # Numba stamps its cache with the function's own file and would miss a change in the files that it calls.
-        dispatcher._cache._cache_file._source_stamp = SOURCES
+        file = dispatcher._cache._cache_file
+        file._source_stamp = SOURCES
+        file.save = partial(_save, *attrgetter("_data_name", "_save_data", "_load_index", "_save_index")(file))
     except (RuntimeError, AttributeError, OSError):  # no place to write one; or a Numba that stamps in another way
         return numba.njit(**options)(function)
     return dispatcher
+
+
+def _save(data_name, save_data, load_index, save_index, key, data):
+    """Numba's own numbers its data files, and indexes a number before it writes the file: of two processes that compile
+    two signatures at once, one would load the other's code. Here, at worst, an entry is lost and compiled again.
+    """
+    name = data_name(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little"))
+    save_data(name, data)
+    save_index(load_index() | {key: name})
 
 
 def inlined(function):
