@@ -555,10 +555,10 @@ def show(options: argparse.Namespace, folder: Path, command: str) -> int:
         raise Refused(f"no stored run of this machine, {folder}: `track.py run` stores one", 3)
     wanted = {row.name for row in chosen(options.kernel)}
     found = [{key: b for key, b in bands(file["runs"]).items() if problem_of(key).kernel in wanted} for file in stored]
-    print_history(stored[-options.last :], found[-options.last :])
-    if options.plot:
+    if options.plot:  # first: there may be nowhere to print
         with replaced(options.plot) as path:
             figure(stored, found, folder.name).savefig(path, dpi=120)
+    print_history(stored[-options.last :], found[-options.last :])
     return 0
 
 
@@ -615,7 +615,8 @@ def figure(stored: Sequence[dict[str, Any]], found: Sequence[dict[str, Band]], m
         panel.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         panel.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: f"{y:g}" if f"{y:.0e}"[0] in "25" else ""))
         panel.tick_params(labelsize=7, which="both")
-        panel.set_xticks(range(len(stored)), [file["commit"][:7] for file in stored], rotation=45, ha="right")
+        short = [re.sub(r"^(.{7})\w*", r"\1", file["commit"]) for file in stored]
+        panel.set_xticks(range(len(stored)), short, rotation=45, ha="right")
         panel.grid(axis="y", alpha=0.25)
         panel.legend(fontsize=6, frameon=False)
     for panel in axes[len(panels) :]:
