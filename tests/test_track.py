@@ -187,7 +187,7 @@ def test_a_machine_has_one_name_from_run_to_run(track):
 )
 def test_what_does_not_compare_is_refused_in_words(track, tmp_path, monkeypatch, stored, against, others, words):
     monkeypatch.setattr(track, "git", lambda *_: "9" * 12)
-    (tmp_path / "another").mkdir()
+    track.add(tmp_path / "another", "def", DATE, run())
     for name in stored:
         track.add(tmp_path / "m", name, DATE, run())
     with pytest.raises(track.Refused, match=words) as refused:
@@ -211,11 +211,13 @@ def test_last_is_the_newest_commit_under_the_same_conditions(track, tmp_path):
 def test_a_changed_tree_is_another_commit(monkeypatch):
     monkeypatch.syspath_prepend(BENCH)
     track = importlib.import_module("track")
-    answers = {"status": "", "rev-parse": "0123456789ab", "show": DATE}
+    answers = {"diff": "", "rev-parse": "0123456789ab", "show": DATE}
     monkeypatch.setattr(track, "git", lambda *arguments: answers[arguments[0]])
     assert track.commit() == ("0123456789ab", DATE)
-    answers["status"] = " M fastml/lstm.py"
-    assert track.commit() == ("0123456789ab-dirty", DATE)
+    names = set()
+    for answers["diff"] in ("-x = 1", "-x = 2", "-x = 1"):
+        names.add(track.commit()[0])
+    assert len(names) == 2 and all(name.startswith("0123456789ab-dirty-") for name in names)
 
 
 # ------------------------------------------------------------------------------------------------------ commands
@@ -265,6 +267,11 @@ def test_stored_runs_of_two_commits_are_compared(track, here, tmp_path, capsys, 
     assert track.main(["run", *quick]) == 0
     assert track.main(["compare", "--stored", "--by", "0.95", *quick]) == 0
     assert "since 0123456789ab" in capsys.readouterr().out
+    path = next(tmp_path.glob("*/ba98*.json"))
+    path.write_text(path.read_text().replace("exponential_sum large", "exponential_sum huge"))
+    monkeypatch.setattr(track, "commit", lambda: ("f" * 12, "2026-01-04T03:04:05+00:00"))
+    assert track.main(["compare", "--by", "0.95", *quick]) == 0
+    assert f"not measured any more: exponential_sum huge float32 {OURS}\n" in capsys.readouterr().err
 
     pytest.importorskip("matplotlib")
     plot = tmp_path / "history.png"
