@@ -45,6 +45,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from importlib.util import find_spec
 from itertools import pairwise
 from math import inf
 from multiprocessing.connection import Connection
@@ -477,6 +478,8 @@ def check(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None
     if getattr(options, "plot", None):
         if options.plot.suffix not in (".png", ".pdf", ".svg"):
             error(f"--plot: expected a name that ends in .png, .pdf or .svg, got {str(options.plot)!r}")
+        if find_spec("matplotlib") is None:
+            error("--plot needs matplotlib: pip install fastml[plot]")
         writable("--plot", options.plot, error)
     try:
         runners = bench.contenders(getattr(options, "backend", ()))
