@@ -1,5 +1,6 @@
 """`bench/track.py`: what is stored, and who is named. No test asserts a time; noise is drawn, not measured."""
 
+import doctest
 import importlib
 import json
 from contextlib import contextmanager
@@ -117,6 +118,11 @@ def test_a_slow_spell_is_cleared_by_measuring_again(track):
 def test_a_fall_is_beyond_the_band_and_the_best(track, new, best, falls):
     old = {"a": track.band([2.0, 2.0, 1.98, 2.02, 1.2], 2.0)}
     assert bool(track.fallen({"a": track.band(new, best), "new": track.band([1.0], 1.0)}, old, 0.1)) == falls
+
+
+def test_examples(track):
+    found = doctest.testmod(track)
+    assert not found.failed and found.attempted >= 5
 
 
 # ------------------------------------------------------------------------------------------------------ the store
