@@ -485,8 +485,8 @@ def check(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None
         runners = bench.contenders(getattr(options, "backend", ()))
     except (RuntimeError, ValueError) as wrong:  # what the environment may have wrong
         error(str(wrong))
-    if options.command != "history" and len(runners) == 1:
-        error(f"--backend: {' and '.join(options.backend)} cannot run here: there is nothing to time against NumPy")
+    if options.command != "history" and (len(runners) == 1 or not problems(options)):
+        error(f"--backend: {' and '.join(options.backend)} cannot run these kernels here")
 
 
 def chosen(kernels: Sequence[str]) -> list[Kernel]:
@@ -494,12 +494,10 @@ def chosen(kernels: Sequence[str]) -> list[Kernel]:
 
 
 def problems(options: argparse.Namespace) -> list[Problem]:
-    return [
-        Problem(row.name, size, dtype)
-        for dtype in options.dtype
-        for row in chosen(options.kernel)
-        for size in row.sizes
-    ]
+    """Those of the chosen kernels that a chosen back end has."""
+    grid = backend.available()
+    rows = [row for row in chosen(options.kernel) if any(grid[row.name][name] is None for name in options.backend)]
+    return [Problem(row.name, size, dtype) for dtype in options.dtype for row in rows for size in row.sizes]
 
 
 def asked(cell: str, options: argparse.Namespace) -> bool:
