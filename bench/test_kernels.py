@@ -47,7 +47,7 @@ def test_kernel(benchmark, row, size, dtype, runner):
     error = bench.difference(bench.answers(row, result), bench.exact(row, arrays))
     assert error <= row.tolerance[dtype]
 
-    gflop = None if row.family == "tree" else 1e-9 * row.work(sizes)
+    gflop = bench.gflop(row, sizes)
     benchmark.group = f"{row.name} {size} {dtype}"
     benchmark.extra_info.update(
         sizes, backend=runner.backend, isa=runner.isa, threads=fastml.get_num_threads(),

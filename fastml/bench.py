@@ -57,6 +57,7 @@ __all__ = [
     "difference",
     "exact",
     "gemm_peak",
+    "gflop",
     "interleave",
     "machine",
     "measure",
@@ -171,6 +172,11 @@ def prepare(row: Kernel, arrays: Arrays) -> Callable[[], Any]:
 def answers(row: Kernel, result: Any) -> Arrays:
     """The arrays in what a prepared call returned, by the names of the row's outputs."""
     return FAMILIES[row.family].answers(row, result)
+
+
+def gflop(row: Kernel, sizes: Sizes) -> float | None:
+    """GFLOP of the matrix products of one call; None of trees, which have none."""
+    return None if row.family == "tree" else 1e-9 * row.work(sizes)
 
 
 def sizes_of(row: Kernel) -> set[str]:
@@ -553,6 +559,7 @@ def measure(
             errors[runner] = difference(answers(row, result), right)
     times = interleave(calls, fewest=fewest, most=most, seconds=seconds)
     medians = {runner: statistics.median(t) for runner, t in times.items()}
+    work = gflop(row, sizes)
     return [
         Measurement(
             kernel=row.name,
@@ -567,7 +574,7 @@ def measure(
             times=times[runner],
             seconds=medians[runner],
             ratio=medians[runners[0]] / medians[runner],
-            gflops=None if row.family == "tree" else 1e-9 * row.work(sizes) / medians[runner],
+            gflops=None if work is None else work / medians[runner],
         )
         for runner in calls
     ]
