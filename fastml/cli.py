@@ -2,12 +2,10 @@
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -16,6 +14,7 @@ from typing import Any, NoReturn
 
 from . import backend, bench
 from .kernels.table import KERNELS, Kernel, Sizes
+from .saving import replaced
 from .threads import get_num_threads, set_num_threads
 from .version import __version__
 
@@ -175,23 +174,6 @@ def _plottable(path: Path, runners: Sequence[bench.Contender], error: Callable[[
     if len(runners) == 1:
         error("--plot: only the reference back end is timed, there is no ratio to plot")
     writable("--plot", path, error)
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place once it is whole; a link stays one."""
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    new = Path(name)
-    try:
-        yield new
-        mode = os.umask(0)
-        os.umask(mode)
-        new.chmod(0o666 & ~mode)  # mkstemp's files are private
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _progress(steps: Sequence[tuple[str, Callable[[], None]]]) -> Iterator[Callable[[], None]]:
