@@ -64,7 +64,7 @@ def test_no_command_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([])
     assert caught.value.code == 2
-    assert "{show,bench}" in capsys.readouterr().err
+    assert "{show,bench,lm}" in capsys.readouterr().err
 
 
 def test_as_a_module():

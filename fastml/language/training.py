@@ -146,8 +146,7 @@ class Trainer:
 
     @property
     def training_curve(self) -> Array:
-        characters = np.arange(1.0, self.steps + 1) * (self.batch * self.seq_len)
-        return np.column_stack([characters, np.array(self._training).reshape(-1, 2)])
+        return _curve(np.array(self._training).reshape(-1, 2), self.batch * self.seq_len)
 
     @property
     def validation_curve(self) -> Array:
@@ -284,11 +283,7 @@ class Trainer:
         ValueError
             The file is none that a Trainer's `save` wrote, or is damaged; or the text is another one.
         """
-        with saving.opened(path, "RecurrentLM", FORMAT) as file:
-            model, arrays = RecurrentLM._from(file)
-            about = file.about.get("training")
-        if about is None:
-            raise ValueError(f"{path}: a model without its training: RecurrentLM.load reads it, and it cannot go on")
+        model, arrays, about = _opened(path)
         trainer = cls(model, text, **about["settings"])
         found, was = trainer._text(), about["text"]
         if found != was:
@@ -299,6 +294,19 @@ class Trainer:
         trainer._restore(about["steps"], arrays)
         return trainer
 
+    @staticmethod
+    def curves(path: str | os.PathLike[str]) -> tuple[Array, Array]:
+        """`training_curve` and `validation_curve` of what `save` wrote, without the text.
+
+        Raises
+        ------
+        OSError, ValueError
+            As in `load`.
+        """
+        _, arrays, about = _opened(path)
+        chunk = about["settings"]["batch"] * about["settings"]["seq_len"]
+        return _curve(arrays["training.curve"], chunk), arrays["training.validations"]
+
     def _restore(self, steps: int, arrays: Mapping[str, Array]) -> None:
         own = {name.removeprefix("training."): array for name, array in arrays.items()}
         self.steps = steps
@@ -307,6 +315,21 @@ class Trainer:
         states = [own.pop(name) for name in sorted(own) if name.startswith("state.")]
         self.state = None if not states else states[0] if len(states) == 1 else tuple(states)
         self.adam.load_state_dict({"steps": steps, **own})
+
+
+def _opened(path: str | os.PathLike[str]) -> tuple[RecurrentLM, dict[str, Array], dict[str, Any]]:
+    """The model, what else there is of arrays, and of the rest."""
+    with saving.opened(path, "RecurrentLM", FORMAT) as file:
+        model, arrays = RecurrentLM._from(file)
+        about = file.about.get("training")
+    if about is None:
+        raise ValueError(f"{path}: a model without its training: RecurrentLM.load reads it, but it cannot go on")
+    return model, arrays, about
+
+
+def _curve(steps: Array, chunk: int) -> Array:
+    """Seconds and bits of each step, with the characters before them."""
+    return np.column_stack([np.arange(1.0, len(steps) + 1) * chunk, steps])
 
 
 def _parts(state: Any) -> tuple[ArrayLike, ...]:
