@@ -36,6 +36,7 @@ TRAINING = {"seq_len": 1000, "batch": 16, "lr": 2e-3, "clip": 1.0, "valid": 0.05
 """Defaults, which the parser does not have: what is not given is the saved run's with --resume."""
 
 VALIDATION = 0.05  # share of the time that validation may take
+TOGETHER = 16  # files that are read side by side, those of like length
 LINE = 10.0  # seconds from one line of progress to the next, where there is no terminal
 
 TRAIN = """\
@@ -69,7 +70,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
     train = commands.add_parser("train", help="train a model on text", description=TRAIN)
     train.set_defaults(run=_train)
-    train.add_argument("path", nargs="*", type=Path, metavar="PATH", help="text files, or folders of them")
+    train.add_argument("path", nargs="*", metavar="PATH", help="text files, or folders of them")
     train.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the model goes")
     train.add_argument("--glob", action="append", metavar="PATTERN", help=f"files of folders ({' '.join(PATTERNS)})")
     end = train.add_mutually_exclusive_group(required=True)
@@ -103,7 +104,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     evaluate = commands.add_parser("eval", help="bits per character of text files")
     evaluate.set_defaults(run=_eval)
     evaluate.add_argument("model", type=Path, metavar="MODEL")
-    evaluate.add_argument("path", nargs="+", type=Path, metavar="PATH", help="text files, or folders of them")
+    evaluate.add_argument("path", nargs="+", metavar="PATH", help="text files, or folders of them")
     evaluate.add_argument("--glob", action="append", metavar="PATTERN", help=f"files of folders ({' '.join(PATTERNS)})")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.add_argument("--threads", type=int, metavar="N", help="(all)")
@@ -371,21 +372,25 @@ def _eval(arguments: argparse.Namespace, error: Error) -> int:
         texts = {path: read_bytes(path) for path in find_files(arguments.path, arguments.glob or PATTERNS)}
         if not any(len(text) > 1 for text in texts.values()):
             raise ValueError("PATH: expected a file of at least two bytes, got none")
-    rows, nats, count = [], 0.0, 0
-    wide = max(len(str(path)) for path in texts)
-    for path, text in texts.items():
-        bits = None
-        if len(text) > 1:  # the first byte is given
-            own, predicted = model._read_text(text)
-            nats, count, bits = nats + own, count + predicted, own / predicted / math.log(2)
-        rows.append({"path": str(path), "characters": len(text), "bits_per_character": bits})
-        if not arguments.json:
-            print(f"{path!s:{wide}}  {'-' if bits is None else f'{bits:.4f}':>8}", flush=True)
-    total = nats / count / math.log(2)
+    order = sorted((path for path in texts if len(texts[path]) > 1), key=lambda path: len(texts[path]))
+    nats: dict[Path, float] = {}
+    for start in range(0, len(order), TOGETHER):
+        some = order[start : start + TOGETHER]
+        nats |= zip(some, model._nats([model.encode(texts[path]) for path in some]).tolist(), strict=True)
+    bits = lambda paths: sum(nats[p] for p in paths) / sum(len(texts[p]) - 1 for p in paths) / math.log(2)
+    found = {path: bits([path]) if path in nats else None for path in texts}
     if arguments.json:
-        print(json.dumps({"files": rows, "bits_per_character": total}, indent=1))
-    elif len(rows) > 1:
-        print(f"{'all':{wide}}  {total:8.4f}")
+        rows = [
+            {"path": str(path), "characters": len(texts[path]), "bits_per_character": own}
+            for path, own in found.items()
+        ]
+        print(json.dumps({"files": rows, "bits_per_character": bits(order)}, indent=1))
+        return 0
+    wide = max(len(str(path)) for path in texts)
+    for path, own in found.items():
+        print(f"{path!s:{wide}}  {'-' if own is None else f'{own:.4f}':>8}")
+    if len(found) > 1:
+        print(f"{'all':{wide}}  {bits(order):8.4f}")
     return 0
 
 
@@ -406,7 +411,10 @@ def _plot(arguments: argparse.Namespace, error: Error) -> int:
         figure = Figure(figsize=(10, 4), layout="constrained")
         for ax, against in zip(figure.subplots(1, 2, sharey=True), ("characters", "minutes"), strict=True):
             training_curve(training, validation, against=against, ax=ax)
-        with replaced(out) as new:
-            figure.savefig(new, dpi=150)
+        try:
+            with replaced(out) as new:
+                figure.savefig(new, dpi=150)
+        except OSError as reason:
+            raise ValueError(f"--out: cannot write {out}: {_said(reason)}") from None
     print(out)
     return 0

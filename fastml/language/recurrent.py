@@ -9,7 +9,7 @@
 import math
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Self
@@ -553,16 +553,23 @@ class RecurrentLM:
         text = self.encode(text)
         if len(text) < 2:
             raise ValueError(f"text: expected at least two symbols, of which the second is foretold, got {len(text)}")
-        return self._nats(text[:-1, None], text[1:, None]), len(text) - 1
+        return float(self._nats([text])[0]), len(text) - 1
 
-    def _nats(self, x: Array, target: Array) -> float:
-        """The sum of the losses of all targets that count, (T, B); a part of the steps at a time."""
-        layer, state, total = self._lowest().packed(), None, 0.0
-        steps = max(1, READ // x.shape[1])
-        for t in range(0, len(x), steps):
-            y, state = layer(self._input(x[t : t + steps]), state)
-            there = target[t : t + steps]
-            total += linear_cross_entropy(y, *self._readout(), there, reduction="sum", gradient=False).loss
+    def _nats(self, texts: Sequence[Array]) -> Array:
+        """The sum of the losses of all symbols but the first of each text; of all side by side, a part at a time."""
+        lengths = np.array([len(text) - 1 for text in texts])
+        layer, state, total = self._lowest().packed(), None, np.zeros(len(texts))
+        steps = max(1, READ // len(texts))
+        for t in range(0, lengths.max(), steps):
+            here = np.clip(lengths - t, 0, steps)
+            x = np.zeros((here.max(), len(texts)), self._symbols)
+            target = np.full(x.shape, IGNORED)
+            for b, (text, n) in enumerate(zip(texts, here, strict=True)):
+                x[:n, b], target[:n, b] = text[t : t + n], text[t + 1 : t + n + 1]
+            y, state = layer(self._input(x), state, here)
+            total += linear_cross_entropy(y, *self._readout(), target, reduction="none", gradient=False).loss.sum(
+                axis=0, dtype="float64"
+            )
         return total
 
     def generate(
@@ -639,6 +646,8 @@ class RecurrentLM:
         if not len(read):
             raise ValueError("prompt: expected at least one symbol, got none")
         temperature = check.number("temperature", temperature, 0.0, math.inf)
+        if seed is not None and not isinstance(seed, np.random.Generator):
+            seed = check.integer("seed", seed, 0)
         return self._draws(read, temperature, np.random.default_rng(seed))
 
     def _draws(self, read: Array, temperature: float, random: np.random.Generator) -> Iterator[int]:

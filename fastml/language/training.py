@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import check, saving
 from ..optim import Adam
-from .recurrent import FORMAT, IGNORED, RecurrentLM
+from .recurrent import FORMAT, RecurrentLM
 
 __all__ = ["Trainer"]
 
@@ -216,11 +216,8 @@ class Trainer:
         if not len(held):
             raise ValueError("valid: expected a share to be held out, got 0")
         length = -(-(len(held) - 1) // self.batch)
-        x = np.zeros(length * self.batch, held.dtype)
-        target = np.full(length * self.batch, IGNORED, np.intp)
-        x[: len(held) - 1], target[: len(held) - 1] = held[:-1], held[1:]
-        streams = (array.reshape(self.batch, length).T for array in (x, target))
-        bits = self.model._nats(*streams) / (len(held) - 1) / math.log(2)
+        streams = [held[start : start + length + 1] for start in range(0, len(held) - 1, length)]
+        bits = float(self.model._nats(streams).sum()) / (len(held) - 1) / math.log(2)
         self._validations.append((float(self.characters), self.seconds, bits))
         return bits
 
