@@ -119,8 +119,7 @@ def test_it_learns(column):
 # ------------------------------------------------------------------------------------------------------------- resuming
 
 
-@pytest.mark.parametrize("stops", [(0, 1), (4,), (5, 6, 11)])
-def test_interrupted_is_uninterrupted(column, variant, stops, tmp_path, threads):
+def test_interrupted_is_uninterrupted(column, variant, tmp_path, threads):
     """At the start, within an epoch, at its end; whatever the number of threads."""
     path = tmp_path / "lm.safetensors"
     want, t = trainer(model=variant), trainer(model=variant)
@@ -131,7 +130,7 @@ def test_interrupted_is_uninterrupted(column, variant, stops, tmp_path, threads)
     want.validate()
     if column[0] != "reference":
         threads(1)
-    for stop in stops:
+    for stop in (0, 4, 5, 11):
         while t.steps < stop:
             t.step()
         t.save(path)

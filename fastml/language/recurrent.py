@@ -44,6 +44,12 @@ class LMTape:
     """What one `forward` leaves for `backward`. Read-only, and may be used any number of times.
 
     It refers to the weights without copying them: change them after the backward pass, not before.
+
+    Examples
+    --------
+    >>> from fastml.language import RecurrentLM
+    >>> RecurrentLM(4, embedding=2, hidden=3).forward([0, 1, 2], [1, 2, 3])[2]
+    LMTape(RecurrentLM(4, embedding=2, hidden=3, cell='lstm'), x of shape (3,))
     """
 
     model: "RecurrentLM"
@@ -322,6 +328,14 @@ class RecurrentLM:
         -----
         The readout's gradients are made here, with its loss, since logits are not kept. Memory: the recurrent layers'
         tape, and T·B·H numbers.
+
+        Examples
+        --------
+        >>> from fastml.language import RecurrentLM
+        >>> model = RecurrentLM(4, embedding=2, hidden=3, dropout=0.5, seed=0)
+        >>> loss, state, tape = model.forward([0, 1, 2], [1, 2, 3], dropout_seed=7)
+        >>> loss == model.forward([0, 1, 2], [1, 2, 3], dropout_seed=7)[0] != model.loss([0, 1, 2], [1, 2, 3])[0]
+        True
         """
         training = check.flag("training", training)
         if dropout_seed is not None:
@@ -763,6 +777,16 @@ class RecurrentLM:
         ValueError
             It is none that `save` wrote, is damaged or cut short, of another format, or holds something else; the
             message names the file and what is wrong.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastml.language import RecurrentLM
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "lm.safetensors")
+        ...     RecurrentLM("abc", hidden=8, seed=0).save(path)
+        ...     RecurrentLM.load(path).vocabulary
+        ('a', 'b', 'c')
         """
         with saving.opened(path, "RecurrentLM", FORMAT) as file:
             return cls._from(file)[0]

@@ -68,6 +68,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         It cannot be read.
     ValueError
         It is no text: it has NUL bytes.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> from fastml.language.text import read_bytes
+    >>> read_bytes(fastml.version.__file__)[:11]
+    b'__version__'
     """
     data = Path(path).read_bytes()
     at = data.find(0)

@@ -183,6 +183,13 @@ class Trainer:
         ------
         FloatingPointError
             The gradient is not finite. The trainer and its model are as they were before.
+
+        Examples
+        --------
+        >>> from fastml.language import RecurrentLM, Trainer
+        >>> trainer = Trainer(RecurrentLM(256, hidden=8, seed=0), b"again and " * 30, batch=2, seq_len=20)
+        >>> round(trainer.step()), trainer.steps, trainer.characters
+        (8, 1, 40)
         """
         start, before = perf_counter(), self.seconds
         x, target = self.chunk(self.steps)
@@ -211,6 +218,13 @@ class Trainer:
         ------
         ValueError
             Nothing is held out.
+
+        Examples
+        --------
+        >>> from fastml.language import RecurrentLM, Trainer
+        >>> trainer = Trainer(RecurrentLM(256, hidden=8, seed=0), b"again and " * 30, batch=2, seq_len=20)
+        >>> round(trainer.validate()), trainer.validation_curve.shape
+        (8, (1, 3))
         """
         held = self._held
         if not len(held):
@@ -299,6 +313,18 @@ class Trainer:
         ------
         OSError, ValueError
             As in `load`.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastml.language import RecurrentLM, Trainer
+        >>> trainer = Trainer(RecurrentLM(256, hidden=8), b"again and " * 30, batch=2, seq_len=20)
+        >>> bits = [trainer.step() for _ in range(3)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(os.path.join(folder, "lm.safetensors"))
+        ...     training, validation = Trainer.curves(os.path.join(folder, "lm.safetensors"))
+        >>> training[:, 0].tolist(), validation.shape
+        ([40.0, 80.0, 120.0], (0, 3))
         """
         _, arrays, about = _opened(path)
         chunk = about["settings"]["batch"] * about["settings"]["seq_len"]
