@@ -16,7 +16,7 @@ from typing import Any
 
 from bench_peers import Failed, Gone, environment, pinned
 
-from fastml.cli import replaced
+from fastml.saving import replaced
 
 
 def serve(make: Callable[[str, int], Any], pipe: Connection, name: str, threads: int) -> None:

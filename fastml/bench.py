@@ -583,8 +583,8 @@ def measure(
 # ------------------------------------------------------------------------------------------------------ training
 
 
-def stdlib_text(folder: str | Path | None = None, limit: int = 2_000_000) -> NDArray[np.uint8]:
-    """The bytes of Python's own standard library: its top-level sources in the order of their names.
+def stdlib_text(folder: str | Path | None = None, limit: int | None = 2_000_000) -> NDArray[np.uint8]:
+    """The bytes of Python's own standard library: its top-level sources in the order of their names, up to `limit`.
 
     Raises
     ------
@@ -595,10 +595,10 @@ def stdlib_text(folder: str | Path | None = None, limit: int = 2_000_000) -> NDA
     text = bytearray()
     for path in sorted(folder.glob("*.py")):
         text += path.read_bytes()
-        if len(text) >= limit:
+        if limit is not None and len(text) >= limit:
             break
     if not text:
-        raise FileNotFoundError(f"the training step reads Python's standard library, but {folder} holds no *.py files")
+        raise FileNotFoundError(f"expected the sources of Python's standard library, but {folder} holds no *.py files")
     return np.frombuffer(bytes(text[:limit]), np.uint8)
 
 

@@ -1,13 +1,11 @@
-"""The command line: `fastml show` and `fastml bench`."""
+"""The command line: `fastml show`, `fastml bench`, and `fastml lm`, which is in `language/command.py`."""
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -16,6 +14,7 @@ from typing import Any, NoReturn
 
 from . import backend, bench
 from .kernels.table import KERNELS, Kernel, Sizes
+from .saving import replaced
 from .threads import get_num_threads, set_num_threads
 from .version import __version__
 
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, 1 (wrong answers), 2 (wrong arguments) or 130 (Ctrl-C)."""
     parser = argparse.ArgumentParser("fastml", description="A fast CPU backend for recurrent networks.")
     parser.add_argument("--version", action="version", version=f"fastml {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{show,bench}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{show,bench,lm}")
     show = commands.add_parser("show", help="print which back end serves which kernel, and why")
     run = commands.add_parser("bench", help="time every kernel on this machine", description=DESCRIPTION)
     run.add_argument(
@@ -47,6 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--full", action="store_true", help="medians of at least 7, float64 too, no limit to the whole")
     run.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
     run.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the ratios (needs matplotlib)")
+    commands.add_parser("lm", help="train a language model on text, draw from it, measure it", add_help=False)
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["lm"]:
+        from .language import command
+
+        return command.main(argv[1:])
     arguments = parser.parse_args(argv)
     error = (run if arguments.command == "bench" else show).error
     try:
@@ -56,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "show":
         backend.show()
         return 0
-    return _bench(arguments, "fastml " + shlex.join(sys.argv[1:] if argv is None else argv), error)
+    return _bench(arguments, "fastml " + shlex.join(argv), error)
 
 
 # ------------------------------------------------------------------------------------------------------ fastml bench
@@ -175,23 +180,6 @@ def _plottable(path: Path, runners: Sequence[bench.Contender], error: Callable[[
     if len(runners) == 1:
         error("--plot: only the reference back end is timed, there is no ratio to plot")
     writable("--plot", path, error)
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A new file beside `path` that takes its place once it is whole; a link stays one."""
-    path = path.resolve()
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    new = Path(name)
-    try:
-        yield new
-        mode = os.umask(0)
-        os.umask(mode)
-        new.chmod(0o666 & ~mode)  # mkstemp's files are private
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _progress(steps: Sequence[tuple[str, Callable[[], None]]]) -> Iterator[Callable[[], None]]:

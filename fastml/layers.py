@@ -3,14 +3,12 @@
 What the three share is in `_Layer`; a class adds its cell (`rnn.py`, `gru.py`, `lstm.py`) and that cell's options.
 """
 
-import json
 import math
 import os
 import secrets
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -20,7 +18,7 @@ from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import check
+from . import check, saving
 from .gru import gru_backward, gru_forward, gru_pack
 from .lstm import lstm_backward, lstm_forward, lstm_pack
 from .memory import Memory
@@ -36,7 +34,6 @@ Array = NDArray[Any]
 State = TypeVar("State")  # an array, or LSTM's pair of them
 
 PARTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-FORMAT = {"float32": "F32", "float64": "F64"}  # safetensors' names
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -92,10 +89,7 @@ class _Layer(Generic[State]):
             )
         if seed is not None:
             seed = check.integer("seed", seed, 0)
-        draw = np.random.default_rng(seed).uniform
-        bound = 1 / math.sqrt(self.hidden_size)
-        # Drawn in float64, so that one seed gives the same weights in both dtypes.
-        self.weights = {name: draw(-bound, bound, shape).astype(self.dtype) for name, shape in self._shapes()}
+        self._draw(np.random.default_rng(seed))
 
     def _configure(
         self,
@@ -129,6 +123,19 @@ class _Layer(Generic[State]):
             shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,))
             for direction in range(D):
                 yield from islice(zip(_names(layer, direction), shapes, strict=True), 4 if self.bias else 2)
+
+    def _draw(self, random: np.random.Generator) -> None:
+        """New weights, drawn in float64, so that one seed gives the same ones in both dtypes."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        self.weights = {name: random.uniform(-bound, bound, shape).astype(self.dtype) for name, shape in self._shapes()}
+
+    def _reading(self, w_ih: Array) -> Self:
+        """A layer of one direction whose lowest input weights are `w_ih`, as many inputs as that has columns; it shares
+        all others with this one.
+        """
+        other = copy(self)
+        other.input_size, other.weights = w_ih.shape[1], {**self.weights, "weight_ih_l0": w_ih}
+        return other
 
     @property
     def _directions(self) -> int:
@@ -584,16 +591,7 @@ class _Layer(Generic[State]):
         >>> bool((a.weights["bias_hh_l0"] == b.weights["bias_hh_l0"]).all())
         True
         """
-        if not isinstance(mapping, Mapping):
-            raise TypeError(f"mapping: expected names and arrays, got {type(mapping).__name__}")
-        found = {name: _real(name, mapping[name]) for name in self.weights if name in mapping}
-        shapes = {name: found[name].shape if name in found else () for name in mapping}
-        wrong = _differences({name: weight.shape for name, weight in self.weights.items()}, shapes)
-        if wrong:
-            raise ValueError(f"mapping: {'; '.join(wrong)}")
-        cast = {name: array.astype(self.dtype) for name, array in found.items()}
-        for name, array in cast.items():
-            self.weights[name][...] = array
+        saving.load_state(self.weights, mapping)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a safetensors file, with the constructor's arguments in its metadata.
@@ -624,12 +622,7 @@ class _Layer(Generic[State]):
         ...     fastml.GRU.load(os.path.join(folder, "gru.safetensors"))
         GRU(3, 4, num_layers=2)
         """
-        from safetensors.numpy import save
-
-        arrays = {name: np.ascontiguousarray(weight) for name, weight in self.weights.items()}
-        about = json.dumps({"layer": self._kind(), "arguments": self._arguments()})
-        metadata = {"fastml": about, "crc32": _checksum(about, arrays)}
-        _replace(os.path.realpath(os.fsdecode(path)), save(arrays, metadata=metadata))
+        saving.save(path, {"layer": self._kind(), "arguments": self._arguments()}, self.weights)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -656,30 +649,10 @@ class _Layer(Generic[State]):
         -----
         Executes nothing that the file contains (no pickle), and allocates no more than the file holds.
         """
-        from safetensors import SafetensorError, safe_open
-
-        path, layer = os.fspath(path), cls.__new__(cls)
-        try:
-            with safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-                layer._configure(**_saved_arguments(metadata.get("fastml"), cls._kind()))
-                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-                shapes = {name: tuple(s.get_shape()) for name, s in slices.items()}
-                # One more than there are shows that some are missing, however many layers a damaged file claims.
-                expected = dict(islice(layer._shapes(), len(shapes) + 1))
-                wrong = _differences(expected, shapes)
-                wrong += [
-                    f"{name}: expected {layer.dtype}, got {s.get_dtype()}"
-                    for name, s in slices.items()
-                    if s.get_dtype() != FORMAT[layer.dtype.name]
-                ]
-                if wrong:
-                    raise ValueError("; ".join(wrong))
-                layer.weights = {name: np.array(file.get_tensor(name)) for name in expected}
-                if _checksum(metadata["fastml"], layer.weights) != metadata.get("crc32"):
-                    raise ValueError("a weight or an argument does not fit the checksum")
-        except (SafetensorError, ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a {cls._kind()} saved by fastml, or damaged: {error}") from None
+        layer = cls.__new__(cls)
+        with saving.opened(path, cls._kind()) as file:
+            layer._configure(**file.arguments)
+            layer.weights = file.arrays(layer._shapes(), layer.dtype)
         return layer
 
     @classmethod
@@ -694,69 +667,6 @@ def _names(layer: int, direction: int) -> tuple[str, ...]:
 
 def _times(n: int, letter: str) -> str:
     return letter if n == 1 else f"{n}{letter}"
-
-
-def _real(name: str, value: Any) -> Array:
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{name}: expected an array of real numbers, got {type(value).__name__} ({error})") from None
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name}: expected an array of real numbers, got {array.dtype}")
-    return array
-
-
-def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:
-    missing = [name for name in expected if name not in found]
-    unknown = [str(name) for name in found if name not in expected]
-    return [
-        *([f"missing {', '.join(missing)}"] if missing else []),
-        *([f"unknown {', '.join(unknown)}"] if unknown else []),
-        *(
-            f"{name}: expected shape {shape}, got {found[name]}"
-            for name, shape in expected.items()
-            if name in found and found[name] != shape
-        ),
-    ]
-
-
-def _saved_arguments(text: str | None, kind: str) -> dict[str, Any]:
-    if text is None:
-        raise ValueError("fastml wrote no arguments into its metadata")
-    try:
-        about = json.loads(text)
-        found, arguments = about["layer"], dict(about["arguments"])
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"its metadata cannot be read ({error!r})") from None
-    if found != kind:
-        raise ValueError(f"it holds a layer of kind {found}")
-    return arguments
-
-
-def _checksum(about: str, weights: dict[str, Array]) -> str:
-    crc = zlib.crc32(about.encode())
-    for name in sorted(weights):
-        crc = zlib.crc32(weights[name].astype(weights[name].dtype.newbyteorder("<"), copy=False), crc)
-    return f"{crc:08x}"
-
-
-def _replace(path: str, data: bytes) -> None:
-    """Make `data` the content of `path`, wholly or not at all."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a device would be replaced by a file
-        raise ValueError(f"path: expected a file, got {path}, which is none")
-    # In the same folder, since a rename is atomic within one file system only; not by tempfile, which would make the
-    # file unreadable for others whatever the umask.
-    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
 
 
 # ---------------------------------------------------------------------------------------------------------- the layers

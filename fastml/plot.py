@@ -1,4 +1,4 @@
-"""Pictures of Gaussian mixtures, and of how their fits and those of boosting went, with matplotlib (the extra `plot`).
+"""Pictures of Gaussian mixtures, and of how their fits, boosting and training went, with matplotlib (the extra `plot`).
 
 Each function draws on the Axes given and returns it. Without one it makes a figure of its own, which pyplot does not
 know of: save it with `ax.figure.savefig(path)`. Colours are Okabe and Ito's, which the colour-blind can tell apart, and
@@ -19,7 +19,7 @@ from .mixture.gaussian import Gaussians, factors_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["boosting_curve", "convergence", "mixture"]
+__all__ = ["boosting_curve", "convergence", "mixture", "training_curve"]
 
 Array = NDArray[np.float64]
 
@@ -339,6 +339,70 @@ def boosting_curve(train: ArrayLike, validation: ArrayLike | None = None, *, ax:
         rounds, best = np.arange(1, len(validation) + 1), int(validation.argmax())
         beside.plot(rounds, validation, color=red, marker="s", markersize=3, linestyle="--")
         beside.plot([best + 1], [validation[best]], color="black", marker="v", markersize=8, linestyle="")
+    return ax
+
+
+def training_curve(
+    training: ArrayLike, validation: ArrayLike | None = None, *, against: str = "characters", ax: "Axes | None" = None
+) -> "Axes":
+    """Draw the bits per character of a language model as it is trained.
+
+    Parameters
+    ----------
+    training : array of shape (steps, 3)
+        `training_curve` of `fastml.language.Trainer`: characters, seconds and bits per character of each step, drawn as
+        they are, thin, and as their mean over a 50th of all steps.
+    validation : array of shape (validations, 3) or None
+        Its `validation_curve`.
+    against : {"characters", "minutes"}
+        The horizontal axis.
+    ax : matplotlib.axes.Axes or None
+        Where to draw; None for a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        matplotlib is not installed.
+    TypeError, ValueError
+        A curve is not of finite numbers in such a shape, `training` has no row, or `against` is neither.
+
+    Examples
+    --------
+    >>> from fastml import plot
+    >>> ax = plot.training_curve([[100, 1, 8.0], [200, 2, 6.0]], [[200, 2, 6.5]])  # doctest: +SKIP
+    >>> ax.lines[-1].get_ydata().tolist()  # doctest: +SKIP
+    [6.5]
+    """
+    if against not in ("characters", "minutes"):
+        raise ValueError(f"against: expected 'characters' or 'minutes', got {against!r}")
+    curves = []
+    for name, value in (("training", training), ("validation", validation)):
+        if value is None and name == "training":
+            raise TypeError("training: expected an array, got None")
+        found = np.empty((0, 3)) if value is None else check.arrays(**{name: value})[name]
+        if found.ndim != 2 or found.shape[1] != 3:
+            raise ValueError(f"{name}: expected shape (N, 3), got {found.shape}")
+        if not np.isfinite(found).all() or (name == "training" and not len(found)):
+            raise ValueError(f"{name}: expected finite numbers, at least one row, got {value!r}")
+        curves.append(found)
+    training, validation = curves
+    ax = _axes(ax)
+    blue, red = COLOURS[:2]
+    column, unit = (0, 1.0) if against == "characters" else (1, 60.0)
+    x, bits = training[:, column] / unit, training[:, 2]
+    width = max(1, len(bits) // 50)
+    if width > 1:
+        ax.plot(x, bits, color=blue, linewidth=0.5, alpha=0.3)
+        bits = np.convolve(bits, np.full(width, 1 / width), "valid")
+    ax.plot(x[width - 1 :], bits, color=blue, label="training")
+    if len(validation):
+        ax.plot(validation[:, column] / unit, validation[:, 2], color=red, marker="s", markersize=4, label="held out")
+    ax.set(xlabel="characters read" if against == "characters" else "minutes of training", ylabel="bits per character")
+    ax.legend(fontsize=8)
     return ax
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import fastml
-from fastml import backend, bench, cli
+from fastml import backend, bench, cli, saving
 from fastml.kernels.table import KERNELS
 
 TINY = "T=9,B=2,I=5,H=7"
@@ -64,7 +64,7 @@ def test_no_command_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main([])
     assert caught.value.code == 2
-    assert "{show,bench}" in capsys.readouterr().err
+    assert "{show,bench,lm}" in capsys.readouterr().err
 
 
 def test_as_a_module():
@@ -250,7 +250,7 @@ def test_a_share_above_the_peak_is_explained(capsys, monkeypatch):
 def test_a_failing_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("old")
-    with pytest.raises(OSError, match="full"), cli.replaced(path) as new:
+    with pytest.raises(OSError, match="full"), saving.replaced(path) as new:
         new.write_text("ne")
         raise OSError("disk full")
     assert path.read_text() == "old"

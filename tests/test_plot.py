@@ -284,6 +284,43 @@ def test_errors_of_boosting_curve(arguments, error, message):
         plot.boosting_curve(**arguments)
 
 
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+def test_training_curve(tmp_path):
+    rows = np.column_stack([np.arange(1, 201) * 1e3, np.arange(1, 201) * 3.0, 8 - np.arange(200) / 50])
+    held = rows[99::100] + np.array([0, 0, 0.5])
+    for against, x in (("characters", rows[:, 0]), ("minutes", rows[:, 1] / 60)):
+        ax = plot.training_curve(rows, held, against=against)
+        each, mean, validation = ax.lines
+        np.testing.assert_array_equal(each.get_xdata(), x)
+        np.testing.assert_array_equal(each.get_ydata(), rows[:, 2])
+        np.testing.assert_array_equal(mean.get_xdata(), x[3:])
+        np.testing.assert_allclose(mean.get_ydata(), rows[3:, 2] + 1.5 / 50)  # of a step and the three before it
+        np.testing.assert_array_equal(validation.get_xdata(), x[99::100])
+        np.testing.assert_array_equal(validation.get_ydata(), held[:, 2])
+        assert against in ax.get_xlabel()
+    ax.figure.savefig(tmp_path / "curve.png")
+    given = Figure().add_subplot()
+    assert plot.training_curve(rows[:3], ax=given) is given and len(given.lines) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"training": None}, TypeError, "training: expected an array, got None"),
+        ({"training": np.empty((0, 3))}, ValueError, "training: expected finite numbers, at least one row"),
+        ({"training": [1.0, 2.0]}, ValueError, r"training: expected shape \(N, 3\), got \(2,\)"),
+        ({"validation": [[1.0, 1.0, np.nan]]}, ValueError, "validation: expected finite numbers"),
+        ({"against": "steps"}, ValueError, "against: expected 'characters' or 'minutes', got 'steps'"),
+        ({"ax": Figure()}, TypeError, "ax: expected matplotlib Axes or None, got Figure"),
+    ],
+)
+def test_errors_of_training_curve(arguments, error, message):
+    with pytest.raises(error, match=message):
+        plot.training_curve(**{"training": [[1.0, 1.0, 1.0]], **arguments})
+
+
 # --------------------------------------------------------------------------------------------------------------- errors
 
 
@@ -366,7 +403,7 @@ def test_examples():
         for example in test.examples:
             example.options.pop(doctest.SKIP, None)
         runner.run(test)
-    assert runner.summarize(verbose=False) == (0, 9)
+    assert runner.summarize(verbose=False) == (0, 12)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="needs scikit-learn")

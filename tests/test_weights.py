@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 import fastml
-from fastml import layers
+from fastml import saving
 
 KINDS = {"RNN": fastml.RNN, "GRU": fastml.GRU, "LSTM": fastml.LSTM}
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
@@ -325,11 +325,11 @@ def damage(monkeypatch, how):
         class Full(io.FileIO):
             write = full
 
-        monkeypatch.setattr(layers, "open", lambda path, mode: Full(path, mode.replace("b", "")), raising=False)
+        monkeypatch.setattr(saving, "open", lambda path, mode: Full(path, mode.replace("b", "")), raising=False)
     elif how == "/dev/full":
         if not os.path.exists(how):
             pytest.skip("there is no /dev/full here")
-        monkeypatch.setattr(layers, "open", lambda path, mode: io.FileIO(how, "w"), raising=False)
+        monkeypatch.setattr(saving, "open", lambda path, mode: io.FileIO(how, "w"), raising=False)
     else:
         monkeypatch.setattr(os, how, full)
 

@@ -6,6 +6,7 @@ from compare import close
 
 import fastml
 from fastml.kernels.table import KERNELS
+from fastml.language import RecurrentLM
 from fastml.optim import Adam, global_norm
 
 FORWARD, BACKWARD = (KERNELS[f"lstm_{way}"].tolerance["float64"] for way in ("forward", "backward"))
@@ -163,6 +164,15 @@ def test_both_grus(cell):
         close(y[0], z * h + (1 - z) * candidate, tolerance=FORWARD, dtype="float64")
         got[reset_after] = y
     assert np.abs(got[True] - got[False]).max() > 0.1
+
+
+@pytest.mark.parametrize("V, parts", [(9, (54, 30, 25, 45, 154)), (8, (48, 30, 25, 40, 143))])
+def test_a_language_model_counts_itself(V, parts):
+    """e = E[x], h = tanh(W_h h + W_e e), softmax(U h): E 6, H 5."""
+    model = RecurrentLM(V, embedding=6, hidden=5, cell="rnn", bias=False)
+    found = model.count_parameters()
+    assert tuple(found[name] for name in ("embedding", "input", "recurrent", "output", "total")) == parts
+    assert sum(weight.size for weight in model.weights.values()) == parts[-1]
 
 
 def test_adam(cell):

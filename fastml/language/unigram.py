@@ -1,4 +1,4 @@
-"""Language models of words: the unigram model.
+"""The unigram model: words drawn one by one.
 
 >>> from fastml.language import UnigramLM
 >>> model = UnigramLM().fit(["a rose is a rose", "is a rose"])
@@ -16,9 +16,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from . import check
-from .kernels.table import Rows
-from .mixture.multinomial import Counts, Multinomials, MultinomialStatistics, coefficients, multinomial_update
+from .. import check
+from ..kernels.table import Rows
+from ..mixture.multinomial import Counts, Multinomials, MultinomialStatistics, coefficients, multinomial_update
 
 __all__ = ["UnigramLM"]
 
