@@ -60,8 +60,9 @@ from bench_peers import Failed
 
 import fastml
 from fastml import backend, bench
-from fastml.cli import replaced, three, writable
+from fastml.cli import three, writable
 from fastml.kernels.table import KERNELS, Kernel
+from fastml.saving import replaced
 
 FORMAT = 1
 ROOT = Path(__file__).parent.parent
