@@ -15,7 +15,7 @@ typedef struct fm_softmax {
     void *loss;
     void *dlogits;              /* NULL: not wanted */
     void *dx, *dweight, *dbias; /* all NULL, or none */
-    intptr_t next;              /* part of the rows that no worker has taken */
+    intptr_t next;              /* part of the rows, or row, that no worker has taken */
     char *scratch;              /* 64-byte aligned, as many bytes as the kernel asks for when scratch is NULL */
 } fm_softmax;
 

@@ -99,24 +99,26 @@ static size_t FN(cross_entropy)(fm_softmax *p, intptr_t worker, intptr_t workers
     const uint64_t mode = fm_flush_denormals();
     if (worker == 0) p->call.mode = mode;
     if (workers > 1) fm_spread(&p->call);
-    const intptr_t classes = p->classes, to = fm_share(p->N, worker + 1, workers);
+    const intptr_t classes = p->classes, vectors = (1 << 15) / (classes * L), piece = vectors > 1 ? vectors * L : L;
     const REAL *logits = p->logits;
     REAL *dlogits = p->dlogits, *loss = p->loss;
-    for (intptr_t n = fm_share(p->N, worker, workers); n < to; n += L) {
-        REAL total[L], chosen[L];
-        const intptr_t rows = to - n < L ? to - n : L;
-        for (intptr_t i = 0; i < L; i++) {
-            const intptr_t target = i < rows ? p->target[n + i] : -1;
-            total[i] = 1, chosen[i] = 0;
-            if (target >= 0)
-                FN(row)(logits + (n + i) * classes, classes, target, (REAL)p->scale,
-                        dlogits ? dlogits + (n + i) * classes : 0, dlogits != 0, total + i, chosen + i);
-            else if (i < rows && dlogits)
-                memset(dlogits + (n + i) * classes, 0, classes * sizeof(REAL));
-            if (fm_poll(&p->call, worker, FM_MOVED * classes)) break;
+    for (intptr_t start; !fm_stopped(&p->call) && (start = __atomic_fetch_add(&p->next, piece, __ATOMIC_RELAXED)) < p->N;) {
+        const intptr_t to = p->N - start < piece ? p->N : start + piece;
+        for (intptr_t n = start; n < to; n += L) {
+            REAL total[L], chosen[L];
+            const intptr_t rows = to - n < L ? to - n : L;
+            for (intptr_t i = 0; i < L; i++) {
+                const intptr_t target = i < rows ? p->target[n + i] : -1, at = (n + i) * classes;
+                total[i] = 1, chosen[i] = 0;
+                if (target >= 0)
+                    FN(row)(logits + at, classes, target, (REAL)p->scale, dlogits ? dlogits + at : 0, dlogits != 0, total + i,
+                            chosen + i);
+                else if (i < rows && dlogits)
+                    memset(dlogits + at, 0, classes * sizeof(REAL));
+                if (fm_poll(&p->call, worker, FM_MOVED * classes)) break;
+            }
+            FN(store_tail)(loss + n, FN(log)(vload(total)) - vload(chosen), rows); /* 3 */
         }
-        FN(store_tail)(loss + n, FN(log)(vload(total)) - vload(chosen), rows); /* 3 */
-        if (fm_stopped(&p->call)) break;
     }
     fm_restore(mode);
     return 1;
@@ -144,7 +146,7 @@ static size_t FN(layout)(fm_softmax *p, intptr_t worker, intptr_t workers, FN(re
     const intptr_t classes = p->classes, H = p->H, width = (H + L - 1) / L * L;
     *f = (FN(readout)){.p = p, .worker = worker, .workers = workers, .classes = classes, .H = H, .ldh = width + L};
     const intptr_t blocks = (p->N + ROWS - 1) / ROWS;
-    f->parts = p->dx && blocks > 2 * PARTS && PARTS * classes * H * (intptr_t)sizeof(REAL) <= 32 << 20 ? PARTS : 1;
+    f->parts = blocks > 2 * PARTS && PARTS * classes * H * (intptr_t)sizeof(REAL) <= 32 << 20 ? PARTS : 1;
     f->part = (blocks + f->parts - 1) / f->parts * ROWS;
     f->parts = p->N > 0 ? (p->N + f->part - 1) / f->part : 1;
     f->member = f->parts > 1 ? 0 : worker;
@@ -155,7 +157,7 @@ static size_t FN(layout)(fm_softmax *p, intptr_t worker, intptr_t workers, FN(re
         REAL *packed = fm_take(&arena, f->packing * width * sizeof(REAL));
         if (w == 0 || w == worker) f->packed = packed;
     }
-    f->sums = f->parts > 1 ? fm_take(&arena, f->parts * classes * (H + 1) * sizeof(REAL)) : 0;
+    f->sums = f->parts > 1 && p->dx ? fm_take(&arena, f->parts * classes * (H + 1) * sizeof(REAL)) : 0;
     FN(readout) mine = *f;
     for (intptr_t w = 0; w < (f->parts > 1 ? workers : 1); w++) {
         mine.l = fm_take(&arena, classes * f->pitch * sizeof(REAL));
@@ -423,12 +425,15 @@ static size_t FN(linear)(fm_softmax *p, intptr_t worker, intptr_t workers) {
         FN(pack)(&f, first, fm_share(p->classes, worker + 1, workers), first);
         fm_meet(&p->call, workers);
     }
+    const intptr_t numbers = p->classes * f.H, each = numbers + p->classes;
     if (f.parts == 1)
         FN(rows_of)(&f, 0, p->dweight, p->dbias);
-    else {
-        const intptr_t numbers = p->classes * f.H, each = numbers + p->classes;
-        for (intptr_t i; (i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < f.parts;)
-            FN(rows_of)(&f, i, f.sums + i * each, f.sums + i * each + numbers);
+    else
+        for (intptr_t i; (i = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < f.parts;) {
+            REAL *dw = f.sums ? f.sums + i * each : 0;
+            FN(rows_of)(&f, i, dw, dw ? dw + numbers : 0);
+        }
+    if (f.sums) {
         fm_meet(&p->call, workers);
         FN(add_parts)(&f, f.sums, numbers, p->dweight);
         FN(add_parts)(&f, f.sums + numbers, p->classes, p->dbias);
