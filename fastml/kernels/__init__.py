@@ -96,10 +96,10 @@ Softmax, besides
   together.
 * NaN or +inf among a row's logits gives NaN in its loss and gradient (and in dweight and dbias), and so do logits that
   are all -inf; one of -inf has probability 0, and the loss is inf where it is the target's.
-* softmax_linear never holds all logits: `native` those of 16 vectors of rows (256 of float32 on AVX-512), `jit` those
-  of 64 rows or 2^17 numbers (float32). dweight and dbias are sums over such blocks of the rows that count, in their
-  order.
-* `native` gives a row's loss, dx and dlogits the same bits alone and in any company. Its AMX rung is AVX-512's here.
+* softmax_linear never holds all logits: `native` those of 16 vectors of rows (256 of float32 on AVX-512), `jit` some
+  2^19 bytes of them, or 64 rows. dweight and dbias are sums over such blocks of the rows that count, in their order, or
+  over parts of them that depend on N, V and H alone.
+* A row's loss, dx and dlogits have the same bits alone and in any company, in `native`. Its AMX rung is AVX-512's here.
 * N may be 0; V and H are at least 1.
 
 Adam, besides

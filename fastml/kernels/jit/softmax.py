@@ -39,7 +39,7 @@ def softmax_linear(x, weight, bias, target, scale, loss, dx, dweight, dbias):
     forward = forward_weights(weight, 1, pitch, bias)
     backward = forward[:0] if dx is None else backward_weights(weight, 1, pitch)
     gradient = np.zeros((0, H), dtype) if dx is None else dx
-    most = chunk_rows(max(pitch, H), work, dtype)
+    most = chunk_rows(max(pitch, H), 1, dtype)  # pieces of them are short enough
     xs, l, d = buffers(most, 1 + H, pitch, columns(H, dtype), dtype=dtype)
     dw = scratch(0 if dx is None else 1 + H, pitch, dtype=dtype)
     scale, x = dtype.type(scale), frozen(x)
@@ -52,19 +52,8 @@ def softmax_linear(x, weight, bias, target, scale, loss, dx, dweight, dbias):
             lane = scratch(1, lanes(dtype), dtype=dtype)
             for i, n in blocks(size, worker, workers, work):
                 block = xs[i : i + n], l[i : i + n], d[i : i + n]
-                _rows(
-                    x,
-                    target,
-                    rows[start + i : start + i + n],
-                    forward,
-                    backward,
-                    scale,
-                    V,
-                    *block,
-                    lane,
-                    loss,
-                    gradient,
-                )
+                own = rows[start + i : start + i + n]
+                _rows(x, target, own, forward, backward, scale, V, *block, lane, loss, gradient)
                 yield
 
         def gradients(worker, workers, size=size):
