@@ -223,7 +223,7 @@ def test_a_second_signal_leaves_what_was_saved(monkeypatch, capsys):
 
     monkeypatch.setattr(Trainer, "step", interrupted)
     assert train(*TINY, "--steps", 9) == 130
-    assert capsys.readouterr().err.endswith("stopped within a step; lm.safetensors is as it was saved last\n")
+    assert capsys.readouterr().err.endswith("stopped at once; lm.safetensors is as it was saved last\n")
     assert Trainer.load("lm.safetensors", TEXT).steps == 0
     assert len(list(Path().iterdir())) == 2
 

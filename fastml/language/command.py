@@ -232,7 +232,7 @@ class _Run:
             print(f"fastml lm train: cannot save: {_said(wrong)}; {self.out} is as it was saved last", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print(f"stopped within a step; {self.out} is as it was saved last", file=sys.stderr)
+            print(f"stopped at once; {self.out} is as it was saved last", file=sys.stderr)
             return 128 + (self.signal or signal.SIGINT)
         print(f"saved {self.out} after step {trainer.steps}: {self.summary()}", file=sys.stderr)
         return 0 if self.signal is None else 128 + self.signal

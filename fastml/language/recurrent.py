@@ -164,6 +164,8 @@ class RecurrentLM:
         )  # fmt: skip
         random = np.random.default_rng(None if seed is None else check.integer("seed", seed, 0))
         shapes = dict(self._shapes())
+        # Of σ = 0.1, 1 and 4, held-out bits after 300 steps of 16·100 characters of Python: 3.03, 2.66, 2.51; but after
+        # 2000 steps σ = 1 was ahead of 4, 1.96 and 2.00.
         scale = 1 / math.sqrt(self.hidden) if self.tied else 1.0
         found = {"embedding": scale * random.standard_normal(shapes.pop("embedding"))}
         bound = 1 / math.sqrt(self.hidden)
