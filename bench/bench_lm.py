@@ -20,7 +20,7 @@ The first step, in which libraries and caches warm up, is not on the clock eithe
 Before that, answers are compared: the loss, and every gradient, of the first batch; the losses of the first `AGREE`
 steps; and the loss of the held-out text under the same weights. Who is off by more than `LIMITS` is not timed.
 
-Left out: torch.compile, truncated windows, larger vocabularies, a GPU.
+Left out: torch.compile, another allocator (jemalloc), larger vocabularies, a GPU.
 """
 
 import argparse
@@ -184,7 +184,7 @@ class Contender:
             raise ValueError(f"the text of {len(text)} characters is too short for these sizes")
         self.T = problem["seq_len"]
         self.side = (PyTorch if self.name == "torch" else Fastml)(self.name, self.threads, problem)
-        return self.side.model.state_dict() if self.name != "torch" else {}
+        return {} if self.name == "torch" else self.side.model.state_dict()
 
     def answers(self, weights: Arrays) -> dict[str, Any]:
         """Of the start: the first batch's loss and gradients, the first losses, the held-out text's loss."""
@@ -291,14 +291,13 @@ def contend(
     """Judge the contenders, then let them train in turn; fills `row`."""
     with ExitStack() as stack:
         processes = {name: stack.enter_context(started(name, arguments)) for name in names}
-        weights = processes[names[0]].ask("prepare", problem)
+        weights: Arrays = {}
         right: dict[str, Any] = {}
         for name, process in processes.items():
             c: dict[str, Any] = {"curve": []}
             row["contenders"][name] = c
             try:
-                if name != names[0]:
-                    process.ask("prepare", problem)
+                weights = process.ask("prepare", problem) or weights
                 found = process.ask("answers", weights)
             except contest.Failed as reason:
                 c["gone"] = str(reason)
@@ -312,6 +311,7 @@ def contend(
         left = [name for name, c in row["contenders"].items() if "gone" not in c and "wrong" not in c]
         spent = dict.fromkeys(left, 0.0)
         while any(seconds < 60 * arguments.minutes for seconds in spent.values()):
+            left.reverse()  # nobody always comes first
             for name in [name for name in left if spent[name] < 60 * arguments.minutes]:
                 c = row["contenders"][name]
                 sleep(SETTLE)
