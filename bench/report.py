@@ -408,37 +408,49 @@ def per_point(row: dict | None) -> str:
 
 
 def language(report: dict) -> str:
-    """Cells down; characters per second, and bits per character of the held-out text by minute of training."""
-    lines = [f"{where(report)}.", ""]
-    for number, row in enumerate(report["language"]):
-        marks = minutes_of(row)
-        if not number:
-            lines += [f"| cell | side | characters/s | ratio | {' | '.join(f'after {m:g} min' for m in marks)} |"]
-            lines += ["|---|---|---:|---:|" + "---:|" * len(marks)]
-        rates = {name: characters_per_second(row, c) for name, c in row["contenders"].items() if c["curve"]}
+    """Cells down; characters per second, bits per character of the held-out text by minute of training, differences."""
+    rows = report["language"]
+    marks = minutes_of(rows)
+    lines = [
+        f"{where(report)}.",
+        "",
+        f"| cell | side | characters/s | ratio | {''.join(f'{m:g} min | ' for m in marks)}difference |",
+        "|---|---|---:|---:|" + "---:|" * (len(marks) + 1),
+    ]
+    for row in rows:
+        rates = {name: characters_per_second(row, c) for name, c in row["contenders"].items() if whole(c)}
         for name, c in row["contenders"].items():
+            first = f"| {row['cell']} | {LANGUAGE_PEERS.get(name, name)} |"
             if name not in rates:
-                lines.append(f"| {row['cell']} | {LANGUAGE_PEERS.get(name, name)} | {why(row, name)} |")
+                lines.append(f"{first} {why(row, name)} |{' |' * (len(marks) + 2)}")
                 continue
             peer = rates.get("torch") if name != "torch" else None
-            bits = [f"{held_out(c, 60 * m) / math.log(2):.3f}" for m in marks]
-            shown = f"{rates[name]:,.0f} | {bold(rates[name] / peer) if peer else ''} | {' | '.join(bits)}"
-            lines.append(f"| {row['cell']} | {LANGUAGE_PEERS.get(name, name)} | {shown} |")
-    row = report["language"][0]
-    sizes = f"embedding {row['embedding']}, hidden {row['hidden']}, {row['layers']} layer(s)"
+            bits = "".join(f"{held_out(c, 60 * m) / math.log(2):.3f} | " for m in marks)
+            most = max(c["differences"].values())
+            ratio = bold(rates[name] / peer) if peer else ""
+            lines.append(f"{first} {rates[name]:,.0f} | {ratio} | {bits}{short(most) if most else ''} |")
+    sizes = f"embedding {rows[0]['embedding']}, hidden {rows[0]['hidden']}, layers {rows[0]['layers']}"
     lines += [
         "",
-        f"Byte-level model, {sizes}, {row['batch']} streams of {row['seq_len']} characters, Adam at {row['lr']:g}, "
-        "clipped; the same weights and batches for both, who train in turn. ratio: characters per second over "
-        "PyTorch's. Then the bits per character of text held out, after so many minutes of a side's own training.",
+        f"Byte-level model, {sizes}, {rows[0]['batch']} streams of {rows[0]['seq_len']} characters, Adam at "
+        f"{rows[0]['lr']:g}, clipped; the same weights and batches for both, who train in turn. ratio: characters per "
+        "second over PyTorch's. Then the bits per character of text held out, after so many minutes of a side's own "
+        "training. difference: the largest one from fastml's first losses, gradients and held-out loss, relative.",
     ]
+    if report["missing"]:
+        lines.append(f"Not installed: {', '.join(LANGUAGE_PEERS[name] for name in report['missing'])}.")
     return "\n".join(lines)
 
 
-def minutes_of(row: dict) -> list[float]:
-    """Whole minutes that everyone trained, the last at least."""
-    spent = [sum(point["seconds"] for point in c["curve"]) / 60 for c in row["contenders"].values() if c["curve"]]
-    return [float(m) for m in range(1, int(min(spent) + 1e-3) + 1)] or [round(min(spent), 2)]
+def whole(c: dict) -> bool:
+    return bool(c["curve"]) and "gone" not in c
+
+
+def minutes_of(rows: Sequence[dict]) -> list[float]:
+    """Whole minutes that everyone trained, or if that is none, how long; nothing if nobody did."""
+    curves = [c["curve"] for row in rows for c in row["contenders"].values() if whole(c)]
+    least = min((sum(point["seconds"] for point in curve) / 60 for curve in curves), default=0.0)
+    return [float(m) for m in range(1, int(least + 1e-3) + 1)] or [round(least, 2)] * bool(least)
 
 
 def characters_per_second(row: dict, c: dict) -> float:

@@ -123,12 +123,11 @@ def summary(repeats: Sequence[tuple[Sequence[float], Sequence[float]]]) -> dict[
     """What is kept of a cell: from the least times of each turn, (the reference's, its own) for each repeat.
 
     >>> summary([([4.0, 5.0], [2.0, 2.0]), ([3.0], [2.0])])
-    {'ratios': [2.0, 1.5], 'best': 1.5, 'turns': [[2.0, 2.5], [1.5]]}
+    {'ratios': [2.0, 1.5], 'best': 1.5}
     """
     return {
         "ratios": [four(min(theirs) / min(own)) for theirs, own in repeats],
         "best": four(min(min(theirs) for theirs, _ in repeats) / min(min(own) for _, own in repeats)),
-        "turns": [[four(a / b) for a, b in zip(theirs, own, strict=True)] for theirs, own in repeats],
     }
 
 
@@ -203,7 +202,9 @@ class Repeat:
         )  # Windows counts ticks of 16 ms
 
     def hello(self, dtypes: Sequence[str]) -> dict[str, Any]:
-        return bench.machine() | {"gemm": {dtype: bench.gemm_peak(dtype, rounds=3) for dtype in dtypes}}
+        return bench.machine() | {
+            "gemm": {dtype: bench.gemm_peak(dtype, rounds=3, clock=self.clock) for dtype in dtypes}
+        }
 
     def time(self, problem: Problem, names: Sequence[str], slow: float, seconds: float) -> dict[str, Any]:
         """The least times of each turn by back end, the reference's first, and GFLOP of the matrix products."""

@@ -1,7 +1,7 @@
 """Validation, before a kernel sees anything. Messages name the argument, and the axis letter that disagrees."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from operator import index
 from types import SimpleNamespace
@@ -11,6 +11,7 @@ import numpy as np
 
 __all__ = [
     "arrays",
+    "differences",
     "dtype_of",
     "flag",
     "indices_of",
@@ -68,6 +69,8 @@ def _float(name: str, value: Any, expected: str) -> float:
         if isinstance(value, (bool, np.bool_, str, bytes)):
             raise TypeError
         return float(value)
+    except OverflowError:  # an integer, perhaps of a file, of hundreds of digits
+        raise ValueError(f"{name}: expected {expected}, got an integer beyond all floats") from None
     except (TypeError, ValueError):
         raise TypeError(f"{name}: expected {expected}, got {value!r}") from None
 
@@ -92,10 +95,15 @@ def number(name: str, value: Any, least: float, most: float) -> float:
 def names(argument: str, found: Iterable[str], expected: Iterable[str]) -> None:
     """The names of a mapping are those expected, in any order."""
     found, expected = list(found), list(expected)
-    wrong = [f"missing {name}" for name in expected if name not in found]
-    wrong += [f"unknown {name}" for name in found if name not in expected]
-    if wrong:
-        raise ValueError(f"{argument}: {', '.join(wrong)}")
+    if wrong := differences(found, expected):
+        raise ValueError(f"{argument}: {'; '.join(wrong)}")
+
+
+def differences(found: Collection[str], expected: Collection[str]) -> list[str]:
+    """What is missing, and what is unknown."""
+    kinds = {"missing": [name for name in expected if name not in found]}
+    kinds["unknown"] = [str(name) for name in found if name not in expected]
+    return [f"{kind} {', '.join(some)}" for kind, some in kinds.items() if some]
 
 
 def arrays(dtype: np.dtype | None = None, source: str = "", /, **named: Any) -> dict[str, np.ndarray | None]:

@@ -89,7 +89,10 @@ class _Layer(Generic[State]):
             )
         if seed is not None:
             seed = check.integer("seed", seed, 0)
-        self._draw(np.random.default_rng(seed))
+        draw = np.random.default_rng(seed).uniform
+        bound = 1 / math.sqrt(self.hidden_size)
+        # Drawn in float64, so that one seed gives the same weights in both dtypes.
+        self.weights = {name: draw(-bound, bound, shape).astype(self.dtype) for name, shape in self._shapes()}
 
     def _configure(
         self,
@@ -123,11 +126,6 @@ class _Layer(Generic[State]):
             shapes = ((G * H, I), (G * H, H), (G * H,), (G * H,))
             for direction in range(D):
                 yield from islice(zip(_names(layer, direction), shapes, strict=True), 4 if self.bias else 2)
-
-    def _draw(self, random: np.random.Generator) -> None:
-        """New weights, drawn in float64, so that one seed gives the same ones in both dtypes."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        self.weights = {name: random.uniform(-bound, bound, shape).astype(self.dtype) for name, shape in self._shapes()}
 
     def _reading(self, w_ih: Array) -> Self:
         """A layer of one direction whose lowest input weights are `w_ih`, as many inputs as that has columns; it shares

@@ -191,7 +191,7 @@ class Adam:
         TypeError, ValueError
             Names, shapes or dtypes are not those of the weights.
         FloatingPointError
-            The norm is not finite. Whatever is raised, nothing has changed.
+            The norm is not finite. After any of these nothing has changed.
 
         Examples
         --------

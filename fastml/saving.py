@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from . import check
 
 __all__ = ["Saved", "leftovers", "load_state", "opened", "replaced", "save"]
 
@@ -48,6 +51,8 @@ def replaced(path: PathLike) -> Iterator[Path]:
         yield new
         with open(new, "r+b") as file:
             os.fsync(file.fileno())
+        if path.exists():
+            os.chmod(new, stat.S_IMODE(path.stat().st_mode))
         os.replace(new, path)
     except BaseException:
         with suppress(OSError):
@@ -56,7 +61,18 @@ def replaced(path: PathLike) -> Iterator[Path]:
 
 
 def leftovers(path: PathLike) -> list[Path]:
-    """The files that `replaced` was killed before it could rename or remove."""
+    """The files that `replaced` was killed before it could rename or remove; or is at work on, in another process.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from fastml.saving import leftovers
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Path(folder, ".a-0123456789abcdef.txt").touch()
+    ...     [file.name for file in leftovers(Path(folder, "a.txt"))]
+    ['.a-0123456789abcdef.txt']
+    """
     path = Path(os.path.realpath(os.fsdecode(path)))
     begun, end = f".{path.stem}-", path.suffix
     return [
@@ -175,11 +191,8 @@ def _real(name: str, value: Any) -> Array:
 
 
 def _differences(expected: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]]) -> list[str]:
-    missing = [name for name in expected if name not in found]
-    unknown = [str(name) for name in found if name not in expected]
     return [
-        *([f"missing {', '.join(missing)}"] if missing else []),
-        *([f"unknown {', '.join(unknown)}"] if unknown else []),
+        *check.differences(found, expected),
         *(
             f"{name}: expected shape {shape}, got {found[name]}"
             for name, shape in expected.items()

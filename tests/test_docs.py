@@ -8,7 +8,7 @@ import pkgutil
 import pytest
 
 import fastml
-from fastml import boosting, losses, mixture, optim
+from fastml import boosting, language, losses, mixture, optim
 
 MODULES = ["fastml", *(found.name for found in pkgutil.walk_packages(fastml.__path__, "fastml."))]
 
@@ -29,7 +29,21 @@ def test_there_are_examples():
     functions = [
         getattr(importlib.import_module(f"fastml.{name}"), f"{name}_forward") for name in ("lstm", "gru", "rnn")
     ]
-    for module in (mixture, boosting, losses, optim):
-        functions += filter(inspect.isfunction, map(vars(module).get, module.__all__))
+    for module in (mixture, boosting, losses, optim, language):
+        functions += filter(inspect.isroutine, map(vars(module).get, module.__all__))
     for function in functions:
         assert any(test.examples for test in finder.find(function)), function.__name__
+
+
+@pytest.mark.parametrize("kind", [language.RecurrentLM, language.Trainer, language.UnigramLM, optim.Adam])
+def test_classes_have_examples(kind):
+    """Each one, and each of its public methods; properties are at least explained."""
+    finder = doctest.DocTestFinder(exclude_empty=True, recurse=False)
+    assert any(test.examples for test in finder.find(kind))
+    for name, member in vars(kind).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            assert member.__doc__, name
+        elif inspect.isroutine(getattr(kind, name)):
+            assert any(test.examples for test in finder.find(getattr(kind, name), name)), name

@@ -444,7 +444,7 @@ def test_gradients_that_do_not_fit(column):
     for error_, message, wrong in (
         (TypeError, "gradients: expected names and arrays, got list", [good]),
         (ValueError, "gradients: missing one", without),
-        (ValueError, "gradients: missing one, unknown two", {**without, "two": good["one"]}),
+        (ValueError, "gradients: missing one; unknown two", {**without, "two": good["one"]}),
         (ValueError, r"gradients\['bias'\]: expected shape \(4,\), got \(3,\)", {**good, "bias": np.zeros(3)}),
         (ValueError, r"gradients\['bias'\]: expected shape \(4,\), got \(4, 1\)", {**good, "bias": np.zeros((4, 1))}),
         (TypeError, r"gradients\['bias'\]: expected an array, got None", {**good, "bias": None}),

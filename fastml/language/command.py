@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from time import perf_counter
@@ -194,6 +194,16 @@ def _trainer(arguments: argparse.Namespace, text: NDArray[np.uint8]) -> Trainer:
     return trainer
 
 
+class _NotSavedError(Exception):
+    """Why."""
+
+
+def _tell(line: str) -> None:
+    """On stderr, if that can be written: who read it may be gone, and the run goes on."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
 class _Run:
     """A run of training with its clock: when to validate, save, tell and end."""
 
@@ -216,25 +226,25 @@ class _Run:
             with self._listening(), _progress(self) as tell:
                 while self.signal is None and not self._done():
                     trainer.step()
-                    if self.signal is None and self._validation_due():
-                        self._validate()
                     if self.elapsed - self.saved >= self.every:
                         self._save()
+                    if self.signal is None and self._validation_due():
+                        self._validate()
                     tell()
                 if self.signal is None and trainer.valid and self._not_validated():
                     self._validate()
                     tell()
                 self._save()
-        except FloatingPointError as wrong:
-            print(f"fastml lm train: {wrong}; {self.out} is as it was saved last", file=sys.stderr)
+        except FloatingPointError as wrong:  # diverging: what was saved before may be the better one
+            _tell(f"fastml lm train: {wrong}; {self.out} is as it was saved last")
             return 1
-        except OSError as wrong:
-            print(f"fastml lm train: cannot save: {_said(wrong)}; {self.out} is as it was saved last", file=sys.stderr)
+        except _NotSavedError as wrong:
+            _tell(f"fastml lm train: cannot save: {wrong}; {self.out} is as it was saved last")
             return 1
         except KeyboardInterrupt:
-            print(f"stopped at once; {self.out} is as it was saved last", file=sys.stderr)
+            _tell(f"stopped at once; {self.out} is as it was saved last")
             return 128 + (self.signal or signal.SIGINT)
-        print(f"saved {self.out} after step {trainer.steps}: {self.summary()}", file=sys.stderr)
+        _tell(f"saved {self.out} after step {trainer.steps}: {self.summary()}")
         return 0 if self.signal is None else 128 + self.signal
 
     @contextmanager
@@ -248,6 +258,8 @@ class _Run:
             if self.signal is not None:
                 raise KeyboardInterrupt
             self.signal = number
+            with suppress(OSError):
+                os.write(2, b"ending after this step; once more: at once\n")  # this may interrupt a print
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -278,7 +290,10 @@ class _Run:
         self.cost, self.validated = perf_counter() - start, self.elapsed
 
     def _save(self) -> None:
-        self.trainer.save(self.out)
+        try:
+            self.trainer.save(self.out)
+        except OSError as reason:
+            raise _NotSavedError(_said(reason)) from None
         self.saved = self.elapsed
 
     def speed(self) -> float:
@@ -318,7 +333,7 @@ def _progress(run: _Run) -> Iterator[Callable[[], None]]:
         def line() -> None:
             if run.elapsed - told[0] >= LINE:
                 told[0] = run.elapsed
-                print(f"step {run.trainer.steps}: {run.summary()}, {run.left()}", file=sys.stderr, flush=True)
+                _tell(f"step {run.trainer.steps}: {run.summary()}, {run.left()}")
 
         yield line
         return
@@ -329,7 +344,8 @@ def _progress(run: _Run) -> Iterator[Callable[[], None]]:
 
         def update() -> None:
             text = f"{run.summary()}, {run.left()}"
-            bar.update(task, completed=run.share(), description=text, step=run.trainer.steps, refresh=True)
+            with suppress(OSError):
+                bar.update(task, completed=run.share(), description=text, step=run.trainer.steps, refresh=True)
 
         update()
         yield update

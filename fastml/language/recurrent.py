@@ -9,6 +9,7 @@
 import math
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -603,6 +604,7 @@ class RecurrentLM:
             What logits are divided by, at least 0: below 1 probable symbols become more so. At 0 the most probable one
             is taken, the first of equal ones.
         seed : int, numpy.random.Generator or None
+            A generator may be asked for up to 15 numbers more than are used.
 
         Returns
         -------
@@ -810,7 +812,7 @@ def _vocabulary(given: Any) -> int | tuple[str, ...]:
     if isinstance(given, bytes) or not all(isinstance(symbol, str) for symbol in symbols):
         raise TypeError(f"vocabulary: expected an integer or strings, got {_kind(given)}")
     if not symbols or len(set(symbols)) < len(symbols):
-        twice = next((symbol for i, symbol in enumerate(symbols) if symbol in symbols[:i]), None)
+        twice = next((symbol for symbol, times in Counter(symbols).items() if times > 1), None)
         got = "none" if twice is None else f"{twice!r} twice"
         raise ValueError(f"vocabulary: expected at least one symbol, each once, got {got}")
     return symbols

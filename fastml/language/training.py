@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from time import perf_counter
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from .recurrent import FORMAT, RecurrentLM
 __all__ = ["Trainer"]
 
 Array = NDArray[Any]
+
+FLOAT64 = np.dtype("float64")
 
 
 class Trainer:
@@ -72,8 +75,8 @@ class Trainer:
     Notes
     -----
     What step n reads, and what it drops, is a function of the text, `seed` and n: a run that is saved, loaded and
-    continued has bitwise the weights of one that was not, in `native` and `jit`, on the same rung, for any number of
-    threads.
+    continued has bitwise the weights of one that was not, in `native` and `jit`, for any number of threads: on the same
+    machine, rung and NumPy, whose generator cuts the epochs and whose BLAS makes three small products of a step.
 
     Ctrl-C inside `step` may leave the weights between two steps: go back to what was saved. `fastml lm train` lets a
     step end first.
@@ -258,15 +261,17 @@ class Trainer:
         arrays |= {f"training.state.{i}": part for i, part in enumerate(_parts(self.state))}
         arrays["training.curve"] = np.array(self._training).reshape(-1, 2)
         arrays["training.validations"] = self.validation_curve
-        about = {"settings": self.settings, "steps": self.steps, "text": self._text()}
+        about = {"settings": self.settings, "steps": self.steps, "text": self._text}
         saving.save(path, self.model._about(training=about), self.model.weights | arrays)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments but model and text."""
         own = {name: getattr(self, name) for name in ("batch", "seq_len", "valid", "seed")}
-        return {**own, "lr": self.adam.lr, "clip": self.adam.clip}
+        clip = self.adam.clip
+        return {**own, "lr": float(self.adam.lr), "clip": None if clip is None else float(clip)}
 
+    @cached_property
     def _text(self) -> dict[str, Any]:
         """What a text is known by."""
         digest = hashlib.sha256()
@@ -296,7 +301,7 @@ class Trainer:
         """
         model, arrays, about = _opened(path)
         trainer = cls(model, text, **about["settings"])
-        found, was = trainer._text(), about["text"]
+        found, was = trainer._text, about["text"]
         if found != was:
             raise ValueError(
                 f"text: expected the one that {path} was trained on, of {was['length']} symbols, "
@@ -345,9 +350,33 @@ def _opened(path: str | os.PathLike[str]) -> tuple[RecurrentLM, dict[str, Array]
     with saving.opened(path, "RecurrentLM", FORMAT) as file:
         model, arrays = RecurrentLM._from(file)
         about = file.about.get("training")
+        if about is not None:
+            _check(model, about, arrays)
     if about is None:
         raise ValueError(f"{path}: a model without its training: RecurrentLM.load reads it, but it cannot go on")
     return model, arrays, about
+
+
+def _check(model: RecurrentLM, about: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """What `save` writes beside a model: names, types, and the shapes that they and the model ask for."""
+    check.names("training", about, ("settings", "steps", "text"))
+    check.names("training.text", about["text"], ("length", "sha256"))
+    settings = about["settings"]
+    check.names("training.settings", settings, ("batch", "seq_len", "valid", "seed", "lr", "clip"))
+    steps, B = check.integer("steps", about["steps"], 0), check.integer("batch", settings["batch"], 1)
+    check.integer("seq_len", settings["seq_len"], 1)
+    shapes = {f"{part}.{name}": weight.shape for part in ("first", "second") for name, weight in model.weights.items()}
+    parts = len(model.recurrent._states) if steps else 0
+    shapes |= {f"state.{i}": (model.num_layers, B, model.hidden) for i in range(parts)}
+    dtypes = dict.fromkeys(shapes, model.dtype) | {"curve": FLOAT64, "validations": FLOAT64}
+    shapes |= {"curve": (steps, 2), "validations": (*arrays.get("training.validations", np.empty(0)).shape[:1], 3)}
+    check.names("training", arrays, (f"training.{name}" for name in shapes))
+    for name, shape in shapes.items():
+        found = arrays[f"training.{name}"]
+        if (found.shape, found.dtype) != (shape, dtypes[name]):
+            raise ValueError(
+                f"training.{name}: expected {dtypes[name]} of shape {shape}, got {found.dtype} of {found.shape}"
+            )
 
 
 def _curve(steps: Array, chunk: int) -> Array:

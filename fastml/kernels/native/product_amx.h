@@ -36,7 +36,7 @@
 #undef FM_PACKED
 #undef FM_PARTS
 #undef FM_DEFINE_TILE
-#undef FM_SUMS
+#undef FM_TILE_SUMS
 #undef ROWS_MAX
 
 #define FM_PACKED(K) (((K) + 31) / 32 * 48)
@@ -234,9 +234,9 @@ FM_DEFINE_PAIR(2) FM_DEFINE_PAIR(3) FM_DEFINE_PAIR(4)
 static FN(tile) *const FN(pairs)[5] = {0, 0, FN(pair_2), FN(pair_3), FN(pair_4)};
 
 /* Room for the sums of any tile. */
-#define FM_SUMS 64
+#define FM_TILE_SUMS 64
 typedef struct {
-    V v[FM_SUMS];
+    V v[FM_TILE_SUMS];
 } FN(sums);
 
 INLINE intptr_t FN(height)(intptr_t left, intptr_t most) { return left < most ? left : most; }

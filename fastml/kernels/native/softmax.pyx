@@ -69,7 +69,6 @@ def softmax_cross_entropy(logits, target, scale, loss, dlogits, *, isa):
 
 def softmax_linear(x, weight, bias, target, scale, loss, dx, dweight, dbias, *, isa):
     rows = np.flatnonzero(target >= 0)
-    ignored = np.flatnonzero(target < 0) if len(rows) < len(target) else ()
     gradients = [] if dx is None else [dx, dweight, dbias]
     cdef Softmax job = Softmax(target, scale, loss, x, weight, bias, rows, *gradients)
     job.c.N, job.c.rows = len(rows), <const intptr_t *>data(rows)
@@ -77,7 +76,9 @@ def softmax_linear(x, weight, bias, target, scale, loss, dx, dweight, dbias, *, 
     job.c.x, job.c.weight, job.c.bias = data(x), data(weight), data(bias)
     job.c.dx, job.c.dweight, job.c.dbias = data(dx), data(dweight), data(dbias)
     job.execute(&fm_softmax_linear[0][0], isa, x.dtype, (6.0 if gradients else 2.0) * len(rows) * weight.size)
-    for zero in (loss, dx)[: 1 + bool(gradients)] if len(ignored) else ():
-        zero[ignored] = 0
-    for zero in gradients[1:] if not len(rows) else ():
-        zero.fill(0)
+    if len(rows) < len(target):
+        for of_rows in (loss, dx) if gradients else (loss,):
+            of_rows[target < 0] = 0
+    if gradients and not len(rows):
+        dweight.fill(0)
+        dbias.fill(0)

@@ -13,8 +13,8 @@
  * held the other twice a block.)
  *
  * Classes go through 1, and through 4 and 5, CLASSES at a time, so that what is read of W, of packed and of l stays in
- * the second-level cache for all rows of the block. Scratch, whatever N is: 17 vectors for each class, W once more, and
- * the parts.
+ * the second-level cache for all rows of the block. Scratch, whatever N is: W once more; 17 vectors for each class, of
+ * parts for each worker; and the parts, which with 16 workers' vectors are 64 MB at most.
  *
  * Measured (Zen 4, one thread, AVX-512, float32, (16000,256,256)): 103 GFLOP/s, where OpenBLAS's product of 2048 reaches
  * 102 and the peak is 118; the tiles take 88 % of the time.
@@ -146,7 +146,7 @@ static size_t FN(layout)(fm_softmax *p, intptr_t worker, intptr_t workers, FN(re
     const intptr_t classes = p->classes, H = p->H, width = (H + L - 1) / L * L;
     *f = (FN(readout)){.p = p, .worker = worker, .workers = workers, .classes = classes, .H = H, .ldh = width + L};
     const intptr_t blocks = (p->N + ROWS - 1) / ROWS;
-    f->parts = blocks > 2 * PARTS && PARTS * classes * H * (intptr_t)sizeof(REAL) <= 32 << 20 ? PARTS : 1;
+    f->parts = blocks > 2 * PARTS && PARTS * classes * (H + PITCH) * (intptr_t)sizeof(REAL) <= 64 << 20 ? PARTS : 1;
     f->part = (blocks + f->parts - 1) / f->parts * ROWS;
     f->parts = p->N > 0 ? (p->N + f->part - 1) / f->part : 1;
     f->member = f->parts > 1 ? 0 : worker;

@@ -93,9 +93,9 @@ static FN(tile) *const FN(pairs)[5] = {0, 0, T(1, 2, 2), T(1, 2, 3), T(1, 2, 4)}
 #undef T
 
 /* Room for the sums of any tile. */
-#define FM_SUMS 32
+#define FM_TILE_SUMS 32
 typedef struct {
-    V v[FM_SUMS];
+    V v[FM_TILE_SUMS];
 } FN(sums);
 
 /* The height of the next tile of `left` rows, cut into the fewest tiles of at most `most`, evenly (32 as 6 6 5 5 5 5). */
