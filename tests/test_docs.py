@@ -35,10 +35,10 @@ def test_examples(name):
 
 @cache
 def examples(module):
-    """What of a module has an example that `test_examples` runs, by qualified names."""
+    """What of a module has an example of which `test_examples` skips nothing, by qualified names."""
     tests = FINDER.find(importlib.import_module(module))
-    run = (test for test in tests if any(doctest.SKIP not in example.options for example in test.examples))
-    return {test.name for test in run}
+    skipped = {test.name for test in tests if any(doctest.SKIP in example.options for example in test.examples)}
+    return {test.name for test in tests if test.examples} - skipped
 
 
 def has_example(thing):
@@ -64,4 +64,4 @@ def test_there_are_examples(name):
                     explained = not inspect.isfunction(member) or has_example(member)
                 if not explained:
                     lacking.append(f"{base.__qualname__}.{attribute}")
-    assert public and not lacking
+    assert not lacking
