@@ -417,7 +417,7 @@ class Ensemble:
 
     @property
     def trees_per_round(self) -> int:
-        """T."""
+        """1, or, of "gentle" and "logit" with K > 2, K."""
         return len(self.trees) // max(len(self), 1)
 
 
