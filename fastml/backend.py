@@ -95,7 +95,15 @@ def _checked(name: str | None, argument: str) -> str | None:
 
 
 def active() -> str | None:
-    """The chosen back end, or None where each kernel is served by the first that has it."""
+    """The chosen back end, or None where each kernel is served by the first that has it.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> with fastml.use(None):
+    ...     print(fastml.active())
+    None
+    """
     try:
         return _block.get()
     except LookupError:
@@ -251,7 +259,14 @@ def isa(name: str) -> Iterator[None]:
 
 
 def available() -> dict[str, dict[str, str | None]]:
-    """The grid as data: ``available()[kernel][back end]`` is None where it can run, else the reason why not."""
+    """The grid as data: ``available()[kernel][back end]`` is None where it can run, else the reason why not.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> fastml.available()["lstm_forward"]["reference"] is None
+    True
+    """
     return {row.name: {backend: _missing(backend, row.name) for backend in BACKENDS} for row in KERNELS}
 
 
@@ -269,7 +284,18 @@ def versions() -> dict[str, str]:
 
 
 def show() -> None:
-    """Print versions, ISA, threads and the grid: which back ends have which kernel, which serves it, and why not."""
+    """Print versions, ISA, threads and the grid: which back ends have which kernel, which serves it, and why not.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> fastml.show()  # doctest: +ELLIPSIS
+    fastml ... · python ...
+    isa ... · threads ...
+    chosen back end: ...
+    kernel native jit reference served by
+    ...
+    """
     grid = available()
     print(" · ".join(f"{name} {version}" for name, version in versions().items()))
     runs = ", ".join(rungs()) or "no native rung"

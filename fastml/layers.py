@@ -43,6 +43,13 @@ class LayerTape:
     It refers to x, the states, y and the weights without copying them: change them after the backward pass, not before
     (this cannot be checked for free). It remembers the back end and rung that made it, for the backward pass and for
     what checkpoints make that run again.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> y, h_n, tape = fastml.GRU(3, 4, num_layers=2, seed=0).forward(np.ones((5, 2, 3), "float32"))
+    >>> len(tape.passes), tape.shape, tape.dropout_seed
+    (2, (5, 2), None)
     """
 
     layer: "_Layer"
@@ -646,6 +653,16 @@ class _Layer(Generic[State]):
         Notes
         -----
         Executes nothing that the file contains (no pickle), and allocates no more than the file holds.
+
+        Examples
+        --------
+        >>> import tempfile, os, fastml
+        >>> gru = fastml.GRU(3, 4, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     gru.save(os.path.join(folder, "gru.safetensors"))
+        ...     same = fastml.GRU.load(os.path.join(folder, "gru.safetensors"))
+        >>> bool((same.weights["weight_hh_l0"] == gru.weights["weight_hh_l0"]).all())
+        True
         """
         layer = cls.__new__(cls)
         with saving.opened(path, cls._kind()) as file:

@@ -87,8 +87,8 @@ def mixture(
     Examples
     --------
     >>> from fastml import plot
-    >>> ax = plot.mixture([0.5, 0.5], [[0.0, 0.0], [4.0, 1.0]], [1.0, 2.0], "spherical")  # doctest: +SKIP
-    >>> len(ax.patches)  # doctest: +SKIP
+    >>> ax = plot.mixture([0.5, 0.5], [[0.0, 0.0], [4.0, 1.0]], [1.0, 2.0], "spherical")
+    >>> len(ax.patches)
     4
     """
     given = check.arrays(X=X, weights=weights, means=means, covariances=covariances)
@@ -244,8 +244,8 @@ def convergence(lower_bounds: ArrayLike, *, tol: float | None = None, ax: "Axes 
     Examples
     --------
     >>> from fastml import plot
-    >>> ax = plot.convergence([-2.0, -1.5, -1.4])  # doctest: +SKIP
-    >>> ax.lines[0].get_ydata().tolist()  # doctest: +SKIP
+    >>> ax = plot.convergence([-2.0, -1.5, -1.4])
+    >>> ax.lines[0].get_ydata().tolist()
     [-2.0, -1.5, -1.4]
     """
     if lower_bounds is None:
@@ -310,8 +310,8 @@ def boosting_curve(train: ArrayLike, validation: ArrayLike | None = None, *, ax:
     Examples
     --------
     >>> from fastml import plot
-    >>> ax = plot.boosting_curve([0.9, 0.7, 0.6], [0.8, 0.9, 0.85])  # doctest: +SKIP
-    >>> ax.figure.axes[1].lines[0].get_ydata().tolist()  # doctest: +SKIP
+    >>> ax = plot.boosting_curve([0.9, 0.7, 0.6], [0.8, 0.9, 0.85])
+    >>> ax.figure.axes[1].lines[0].get_ydata().tolist()
     [0.8, 0.9, 0.85]
     """
     curves = []
@@ -373,8 +373,8 @@ def training_curve(
     Examples
     --------
     >>> from fastml import plot
-    >>> ax = plot.training_curve([[100, 1, 8.0], [200, 2, 6.0]], [[200, 2, 6.5]])  # doctest: +SKIP
-    >>> ax.lines[-1].get_ydata().tolist()  # doctest: +SKIP
+    >>> ax = plot.training_curve([[100, 1, 8.0], [200, 2, 6.0]], [[200, 2, 6.5]])
+    >>> ax.lines[-1].get_ydata().tolist()
     [6.5]
     """
     if against not in ("characters", "minutes"):

@@ -49,7 +49,15 @@ class PackedLayer:
         return self._layer._call(self._stack, x, state, lengths)
 
     def stream(self, batch: int = 1, state: Any = None) -> "Stream":
-        """As the layer's `stream`, sharing the packed weights."""
+        """As the layer's `stream`, sharing the packed weights.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> packed = fastml.GRU(3, 4, seed=0).packed()
+        >>> packed.stream(batch=2).step(np.ones((2, 3), "float32")).shape
+        (2, 4)
+        """
         return Stream(self._layer, self._stack, batch, state)
 
     def __repr__(self) -> str:
@@ -174,6 +182,13 @@ class Stream:
         -------
         y : array of shape (T, B, H), or (B, T, H) with batch_first
             A new array.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> stream = fastml.GRU(3, 4, seed=0).stream(batch=2)
+        >>> stream.steps(np.ones((5, 2, 3), "float32")).shape
+        (5, 2, 4)
         """
         x, _, lengths, axes = self._layer._checked(x, None, None)
         if len(lengths) != self._shape[0]:
@@ -193,7 +208,17 @@ class Stream:
         return found if len(found) > 1 else found[0]
 
     def reset(self, state: Any = None) -> None:
-        """Start new sequences, from `state` as for a call of the layer; None for zeros."""
+        """Start new sequences, from `state` as for a call of the layer; None for zeros.
+
+        Examples
+        --------
+        >>> import numpy as np, fastml
+        >>> stream, x = fastml.GRU(3, 4, seed=0).stream(), np.ones((5, 1, 3), "float32")
+        >>> y = stream.steps(x)
+        >>> stream.reset()
+        >>> bool((stream.steps(x) == y).all())
+        True
+        """
         B, H = self._y.shape
         sizes = {"B": (B, "batch"), "H": (H, "hidden_size")}
         given = self._layer._unpack("state", state, "T B I", sizes)

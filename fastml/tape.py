@@ -22,6 +22,13 @@ class Tape:
     It refers to x, y and the weights without copying them: change them after the backward pass, not before (this
     cannot be checked for free). `cell` remembers which back end and rung made it; the same ones serve the backward. A
     copy, or what pickle makes elsewhere, remembers them too.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> y, h_n, tape = fastml.rnn_forward(np.ones((5, 2, 3)), None, np.ones((4, 3)), np.ones((4, 4)))
+    >>> tape.kernel, fastml.rnn_backward(tape, dy=y).x.shape
+    ('rnn_forward', (5, 2, 3))
     """
 
     kernel: str
@@ -41,6 +48,14 @@ class Packed:
     Made by `lstm_pack` and its like; takes the place of the weights in `lstm_forward` and its like, which then runs on
     the back end and rung that it was packed for. A snapshot: later changes of the weights do not reach it. A copy, or
     what pickle makes elsewhere, is packed anew for the back end and rung that are set there.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> packed = fastml.rnn_pack(np.ones((4, 3)), np.ones((4, 4)))
+    >>> y, h_n, tape = fastml.rnn_forward(np.ones((5, 2, 3)), None, packed)
+    >>> packed.kernel, y.shape
+    ('rnn_forward', (5, 2, 4))
     """
 
     kernel: str
@@ -89,7 +104,16 @@ def forward(
 
 
 class Gradients(SimpleNamespace):
-    """Gradients by the names of the forward's arguments; None for one that was not given, or that was a `OneHot`."""
+    """Gradients by the names of the forward's arguments; None for one that was not given, or that was a `OneHot`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> y, h_n, tape = fastml.rnn_forward(np.ones((5, 2, 3)), None, np.ones((4, 3)), np.ones((4, 4)))
+    >>> grads = fastml.rnn_backward(tape, dy=np.ones_like(y))
+    >>> grads.x.shape, grads.w_hh.shape, grads.b_ih
+    ((5, 2, 3), (4, 4), None)
+    """
 
 
 def backward(tape: Tape, kernel: str, upstream: dict[str, np.ndarray]) -> Gradients:

@@ -34,6 +34,14 @@ class Truncated:
     grads : Gradients or None
         The sum over the chunks of the gradients of the weights and of the initial states; ``.x`` if that was wanted,
         else None. None with `update`, which was given them chunk by chunk.
+
+    Examples
+    --------
+    >>> import numpy as np, fastml
+    >>> gru, x = fastml.GRU(3, 4, seed=0), np.ones((100, 2, 3), "float32")
+    >>> found = fastml.tbptt(gru, x, lambda y, t0, t1: (float((y**2).sum()) / 2, y), k1=50)
+    >>> found.loss > 0, found.state.shape, found.grads.weights["weight_hh_l0"].shape, found.grads.x
+    (True, (1, 2, 4), (12, 4), None)
     """
 
     loss: float | None

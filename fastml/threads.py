@@ -93,7 +93,14 @@ def num_threads(n: int) -> Iterator[None]:
 
 
 def get_num_threads() -> int:
-    """Threads that one call may use: `set_num_threads`, else FASTML_NUM_THREADS, else the CPUs this process may use."""
+    """Threads that one call may use: `set_num_threads`, else FASTML_NUM_THREADS, else the CPUs this process may use.
+
+    Examples
+    --------
+    >>> import fastml
+    >>> fastml.get_num_threads() >= 1
+    True
+    """
     global _threads
     if (block := _block.get()) is not None:
         return block

@@ -361,6 +361,13 @@ class Ensemble:
         Mean over the rows, by their weight, of the loss after each round: exponential, or in nats for "logit".
     n_classes : int
     algorithm : str
+
+    Examples
+    --------
+    >>> from fastml.boosting import fit_stumps
+    >>> ensemble = fit_stumps([[1.0], [2.0], [3.0], [4.0]], [0, 1, 0, 1], 3)
+    >>> len(ensemble), ensemble.trees_per_round, ensemble[:1].errors.tolist()
+    (3, 1, [0.25])
     """
 
     trees: Trees
@@ -374,7 +381,19 @@ class Ensemble:
 
     @classmethod
     def of(cls, found: Sequence[Round], learner: Learner, n_classes: int, algorithm: str) -> "Ensemble":
-        """Of at least one round."""
+        """Of at least one round.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.boosting import Ensemble, Learner, encode
+        >>> from fastml.boosting.ensemble import rounds
+        >>> X, y = np.array([[1.0], [2.0], [3.0], [4.0]]), np.array([0, 1, 0, 1])
+        >>> learner = Learner(encode(X, y))
+        >>> first = next(rounds(learner, y, np.ones(4), 2))
+        >>> Ensemble.of([first], learner, 2, "SAMME").errors.tolist()
+        [0.25]
+        """
         trees, errors, alpha, losses, values, columns = zip(*found, strict=True)
         return cls(
             Trees.stacked([tree for each in trees for tree in each], learner.criterion, learner.coded.D),
@@ -398,6 +417,7 @@ class Ensemble:
 
     @property
     def trees_per_round(self) -> int:
+        """1, or, of "gentle" and "logit" with K > 2, K."""
         return len(self.trees) // max(len(self), 1)
 
 

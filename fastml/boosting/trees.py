@@ -44,6 +44,13 @@ class Coded:
         Some value is NaN.
     N, D, K : int
         K is 0 without classes.
+
+    Examples
+    --------
+    >>> from fastml.boosting import encode
+    >>> coded = encode([[0.5], [0.1], [0.7]], [0, 1, 0])
+    >>> coded.N, coded.D, coded.K, coded.classes.tolist(), coded.missing
+    (3, 1, 2, [0, 2, 3], False)
     """
 
     codes: Codes
@@ -53,14 +60,17 @@ class Coded:
 
     @property
     def N(self) -> int:
+        """Rows."""
         return self.codes.values.shape[1]
 
     @property
     def D(self) -> int:
+        """Features."""
         return self.codes.values.shape[0]
 
     @property
     def K(self) -> int:
+        """Classes; 0 without."""
         return 0 if self.classes is None else len(self.classes) - 1
 
 
@@ -166,6 +176,14 @@ class Grown(NamedTuple):
     """One tree, complete, in heap order (P = 2^depth - 1 nodes that may split, Q = 2P + 1); see `Trees`.
 
     `leaf` and `incorrect` are of the coded rows, in their order; the next tree of the same `Learner` overwrites them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastml.boosting import Learner, encode
+    >>> grown = Learner(encode([[0.0], [1.0], [2.0], [3.0]], [0, 0, 0, 1])).grow(np.ones(4))
+    >>> grown.leaf.tolist(), grown.value.tolist()
+    ([0, 0, 0, 1], [[3.0, 1.0], [3.0, 0.0], [0.0, 1.0]])
     """
 
     feature: Array  # (P,), intp
@@ -237,6 +255,14 @@ class Learner:
         TypeError, ValueError
             An array is of another dtype, shape or layout, there where it should not be or not where it should; `rows`
             are not rising, or not from 0 to N - 1.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.boosting import Learner, encode
+        >>> learner = Learner(encode([[0.0], [1.0], [2.0]]), "squared_error")
+        >>> learner.grow(np.ones(3), np.array([0.0, 0.0, 6.0])).threshold.tolist()
+        [1.5]
         """
         N = self.coded.N
         check.ready("sample_weight", sample_weight, "float64", N, "the coded rows")
@@ -282,6 +308,13 @@ class Trees:
         Rows of each node.
     criterion : str
     n_features : int
+
+    Examples
+    --------
+    >>> from fastml.boosting import fit_stumps
+    >>> trees = fit_stumps([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], 1).trees
+    >>> len(trees), trees.depth, trees.feature.tolist(), trees.threshold.tolist()
+    (1, 1, [[0]], [[1.5]])
     """
 
     feature: Array
@@ -294,7 +327,17 @@ class Trees:
 
     @classmethod
     def stacked(cls, trees: Sequence[Grown], criterion: str, n_features: int) -> "Trees":
-        """Of at least one tree."""
+        """Of at least one tree.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.boosting import Learner, Trees, encode
+        >>> learner = Learner(encode([[0.0], [1.0], [2.0]]), "squared_error")
+        >>> grown = [learner.grow(np.ones(3), np.array(target)) for target in ([0.0, 0.0, 6.0], [0.0, 6.0, 6.0])]
+        >>> Trees.stacked(grown, learner.criterion, n_features=1).threshold.tolist()
+        [[1.5], [0.5]]
+        """
         return cls(*(np.stack(part) for part in list(zip(*trees, strict=True))[:5]), criterion, n_features)
 
     def __len__(self) -> int:
@@ -306,6 +349,7 @@ class Trees:
 
     @property
     def depth(self) -> int:
+        """Levels of splits."""
         return self.feature.shape[1].bit_length()
 
     @property
@@ -318,6 +362,13 @@ class Trees:
 
         A float64 rounds to t or less if it is below the middle between t and the next float32, or is that middle and t
         is even. Thresholds lie between float32 values; the one below is t.
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> trees = fit_stumps([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], 1).trees  # x ≤ 1.5
+        >>> trees.apply([[1.5 + 1e-9]]).tolist(), trees.before_rounding().apply([[1.5 + 1e-9]]).tolist()
+        ([[1]], [[0]])
         """
         with np.errstate(over="ignore"):  # beyond float32, and of no consequence: rows are within it
             low = self.threshold.astype(np.float32)
@@ -328,7 +379,14 @@ class Trees:
         return replace(self, threshold=np.where(even, middle, np.nextafter(middle, -np.inf)))
 
     def apply(self, X: ArrayLike) -> Array:
-        """The leaf of each row in each tree, (E, N), uint8. TypeError or ValueError where X is no array (N, D)."""
+        """The leaf of each row in each tree, (E, N), uint8. TypeError or ValueError where X is no array (N, D).
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> fit_stumps([[0.0], [1.0], [2.0]], [0, 0, 1], 1).trees.apply([[0.0], [5.0]]).tolist()
+        [[0, 1]]
+        """
         X = checked_rows(X, self.n_features)
         leaf = np.empty((len(self), len(X)), np.uint8)
         find("tree_apply").function(X, self.feature, self.threshold, self.missing_left, leaf)
@@ -348,6 +406,13 @@ class Trees:
         leaf_value is (E, L, n_columns); or, with `column` (E, L), the number (E, L) that a leaf adds to that column.
         `labels` (N,) intp is filled with the columns of the largest sums, the first of equal ones. TypeError or
         ValueError where an array has another shape, or a column is not from 0 to n_columns - 1.
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> trees = fit_stumps([[0.0], [1.0], [2.0]], [0, 0, 1], 1).trees
+        >>> trees.scores([[0.0], [5.0]], [[2.0, 3.0]], 2, column=[[0, 1]]).tolist()
+        [[2.0, 0.0], [0.0, 3.0]]
         """
         X = checked_rows(X, self.n_features)
         values = self._of_leaves("leaf_value", leaf_value, "E L M" if column is None else "E L", n_columns)
@@ -368,6 +433,13 @@ class Trees:
 
         leaf_value is (E, L), weights (E,), finite and at least 0; q from 0 to 1. ValueError where they are not, or
         there are no trees.
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> trees = fit_stumps([[1.0], [2.0], [3.0], [4.0]], [0, 1, 0, 1], 3).trees
+        >>> trees.quantile([[0.0], [5.0]], [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], [1.0, 1.0, 1.0]).tolist()
+        [3.0, 4.0]
         """
         X = checked_rows(X, self.n_features)
         leaf_value = self._of_leaves("leaf_value", leaf_value, "E L")
@@ -397,6 +469,12 @@ class Trees:
     def impurity(self) -> Array:
         """The criterion in each node, (E, Q): of "error" the share of weight that is not the largest class's; 0 where a
         node is empty. Entropy is in bits.
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> fit_stumps([[0.0], [1.0], [2.0], [3.0]], [0, 0, 1, 1], 1).trees.impurity().tolist()
+        [[0.5, 0.0, 0.0]]
         """
         W, value = self.weight(), self.value
         p = np.divide(value, W[..., None], out=np.zeros_like(value), where=W[..., None] > 0)
@@ -411,12 +489,25 @@ class Trees:
         return np.where(W > 0, np.maximum(found, 0), 0)
 
     def weight(self) -> Array:
-        """Of the rows in each node, (E, Q)."""
+        """Of the rows in each node, (E, Q).
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> fit_stumps([[0.0], [1.0], [2.0], [3.0]], [0, 0, 0, 1], 1).trees.weight().tolist()
+        [[1.0, 0.75, 0.25]]
+        """
         return self.value[..., 0] if self.criterion == "squared_error" else self.value.sum(axis=-1)
 
     def importances(self) -> Array:
         """What each feature's splits lowered the criterion by, weighed by the rows' weight; (E, D), each row of sum 1
         (of 0 where a tree does not split or no split helped), as scikit-learn has them.
+
+        Examples
+        --------
+        >>> from fastml.boosting import fit_stumps
+        >>> fit_stumps([[7.0, 0.0], [7.0, 1.0]], [0, 1], 1).trees.importances().tolist()
+        [[0.0, 1.0]]
         """
         P = self.feature.shape[1]
         lost = self.weight() * self.impurity()

@@ -140,6 +140,7 @@ class Trainer:
 
     @property
     def characters(self) -> int:
+        """Symbols read in all steps."""
         return self.steps * self.batch * self.seq_len
 
     @property
@@ -149,10 +150,12 @@ class Trainer:
 
     @property
     def training_curve(self) -> Array:
+        """Of each step, (steps, 3): characters, seconds, and bits per character before its update."""
         return _curve(np.array(self._training).reshape(-1, 2), self.batch * self.seq_len)
 
     @property
     def validation_curve(self) -> Array:
+        """Of each `validate`, (validations, 3): characters, seconds, bits per character."""
         return np.array(self._validations).reshape(-1, 3)
 
     # -------------------------------------------------------------------------------------------------------- training
@@ -255,6 +258,16 @@ class Trainer:
             The file cannot be written.
         ValueError
             `path` is there and is no file.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastml.language import RecurrentLM, Trainer
+        >>> trainer = Trainer(RecurrentLM(256, hidden=8), b"again and " * 30, batch=2, seq_len=20)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(os.path.join(folder, "lm.safetensors"))
+        ...     RecurrentLM.load(os.path.join(folder, "lm.safetensors")).hidden
+        8
         """
         adam = self.adam.state_dict()
         arrays = {f"training.{name}": array for name, array in adam.items() if name != "steps"}
@@ -298,6 +311,18 @@ class Trainer:
             There is no file, or it cannot be read.
         ValueError
             The file is none that a Trainer's `save` wrote, or is damaged; or the text is another one.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastml.language import RecurrentLM, Trainer
+        >>> text = b"again and " * 30
+        >>> trainer = Trainer(RecurrentLM(256, hidden=8), text, batch=2, seq_len=20)
+        >>> bits = trainer.step()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(os.path.join(folder, "lm.safetensors"))
+        ...     Trainer.load(os.path.join(folder, "lm.safetensors"), text).steps
+        1
         """
         model, arrays, about = _opened(path)
         trainer = cls(model, text, **about["settings"])

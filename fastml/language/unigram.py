@@ -137,6 +137,12 @@ class UnigramLM:
         ValueError
             There is no word to count, or with `unknown="error"` one that is not in the vocabulary given. The model is
             then what it was before.
+
+        Examples
+        --------
+        >>> from fastml.language import UnigramLM
+        >>> UnigramLM().fit(["a rose is", "a rose"]).vocabulary
+        ('a', 'rose', 'is')
         """
         return self._set(self._words_of(documents))
 
@@ -159,6 +165,16 @@ class UnigramLM:
             A file cannot be read.
         ValueError
             As in `fit`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from fastml.language import UnigramLM
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = Path(folder, "rose.txt").write_text("a rose is a rose")
+        ...     UnigramLM().fit_files(Path(folder, "rose.txt")).counts.tolist()
+        [2, 2, 1]
         """
         seen: Counter[str] = Counter()
         for path in [paths] if isinstance(paths, (str, PathLike)) else paths:
@@ -192,7 +208,15 @@ class UnigramLM:
     # -------------------------------------------------------------------------------------------------------- asking
 
     def probability(self, word: str) -> float:
-        """θ of a word; of one that is not in the vocabulary 0, or what `unknown` says ("ignore": 0)."""
+        """θ of a word; of one that is not in the vocabulary 0, or what `unknown` says ("ignore": 0).
+
+        Examples
+        --------
+        >>> from fastml.language import UnigramLM
+        >>> model = UnigramLM().fit(["a rose is a rose"])
+        >>> model.probability("rose"), model.probability("tulip")
+        (0.4, 0.0)
+        """
         self._check_fitted()
         (word,) = _words("word", [word])
         place = self._place(word)
@@ -218,6 +242,13 @@ class UnigramLM:
         TypeError, ValueError
             The model is not fitted, `document` is not what it should be, or with `unknown="error"` has a word that is
             not in the vocabulary.
+
+        Examples
+        --------
+        >>> from fastml.language import UnigramLM
+        >>> model = UnigramLM().fit(["heads tails"])
+        >>> [round(model.log_probability("heads tails", ordered=ordered), 6) for ordered in (False, True)]
+        [-0.693147, -1.386294]
         """
         ordered = check.flag("ordered", ordered)
         counts, impossible = self._counts(self._tokens(document))
@@ -243,6 +274,12 @@ class UnigramLM:
         ------
         TypeError, ValueError
             As in `log_probability`, or there are no words.
+
+        Examples
+        --------
+        >>> from fastml.language import UnigramLM
+        >>> round(UnigramLM().fit(["heads tails"]).perplexity("heads heads"), 6)
+        2.0
         """
         self._check_fitted()
         counts, impossible = self._counts(self._words_of(documents))
@@ -270,7 +307,17 @@ class UnigramLM:
     # --------------------------------------------------------------------------------------------------------- keeping
 
     def save(self, path: str | PathLike) -> None:
-        """Write the model to a file, as JSON; all but the tokenizer."""
+        """Write the model to a file, as JSON; all but the tokenizer.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastml.language import UnigramLM
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     UnigramLM().fit(["a rose"]).save(os.path.join(folder, "unigram.json"))
+        ...     UnigramLM.load(os.path.join(folder, "unigram.json"))
+        UnigramLM(alpha=0.0, unknown='zero', 2 words)
+        """
         self._check_fitted()
         names = ("alpha", "unknown", "min_count")
         data = {name: getattr(self, name) for name in names}
@@ -287,6 +334,15 @@ class UnigramLM:
             The file cannot be read.
         TypeError, ValueError
             `tokenizer` is not callable, or the file holds no such model.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastml.language import UnigramLM
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     UnigramLM(tokenizer=list).fit(["rose"]).save(os.path.join(folder, "letters.json"))
+        ...     UnigramLM.load(os.path.join(folder, "letters.json"), tokenizer=list).vocabulary
+        ('e', 'o', 'r', 's')
         """
         tokenizer = _checked(tokenizer)
         try:

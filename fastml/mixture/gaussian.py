@@ -212,6 +212,14 @@ class Statistics:
         The number of rows, or the sum of their weights.
     rows : float
         The number of rows.
+
+    Examples
+    --------
+    >>> from fastml import mixture
+    >>> model = [1.0], [[2.0]], [1.0], "spherical"
+    >>> both = mixture.statistics([[0.0], [1.0]], *model) + mixture.statistics([[5.0]], *model)
+    >>> both.n.tolist(), both.rows, mixture.update(both)[1].round(6).tolist()
+    ([3.0], 3.0, [[2.0]])
     """
 
     covariance_type: str
@@ -233,7 +241,16 @@ class Statistics:
         return 10 * float(np.finfo(self.dtype).eps) * light
 
     def about(self, means: Array) -> "Statistics":
-        """The same, about other points (K, D)."""
+        """The same, about other points (K, D).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml import mixture
+        >>> found = mixture.statistics([[0.0], [4.0]], [1.0], [[0.0]], [1.0], "spherical")
+        >>> found.first.tolist(), found.about(np.array([[2.0]])).first.tolist()
+        ([[4.0]], [[0.0]])
+        """
         if np.array_equal(means, self.means):
             return self
         d = means - self.means

@@ -235,6 +235,14 @@ class MultinomialStatistics:
         Σ (ln |d|! - Σ ln c!): the logarithms of the rows' multinomial coefficients.
     weight : float
         The number of rows, or the sum of their weights.
+
+    Examples
+    --------
+    >>> from fastml import mixture
+    >>> model = [1.0], [[0.5, 0.5]]
+    >>> both = mixture.multinomial_statistics([[2, 1]], *model) + mixture.multinomial_statistics([[0, 3]], *model)
+    >>> both.n.round(6).tolist(), both.counts.round(6).tolist(), both.weight
+    ([2.0], [[2.0, 4.0]], 2.0)
     """
 
     dtype: np.dtype

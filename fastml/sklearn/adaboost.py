@@ -390,6 +390,13 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             scikit-learn's.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import AdaBoostClassifier
+        >>> boost = AdaBoostClassifier().fit([[0.0], [1.0], [2.0]], ["a", "a", "b"])
+        >>> (boost.decision_function([[0.0], [2.0]]) > 0).tolist()
+        [False, True]
         """
         check_is_fitted(self)
         if self._fast() is None and self._algorithm == "SAMME":
@@ -417,6 +424,12 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             scikit-learn's.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import AdaBoostClassifier
+        >>> AdaBoostClassifier().fit([[0.0], [1.0], [2.0]], ["a", "a", "b"]).predict([[0.5], [5.0]]).tolist()
+        ['a', 'b']
         """
         check_is_fitted(self)
         if self._fast() is None or self.n_classes_ <= 2:
@@ -441,6 +454,14 @@ class AdaBoostClassifier(Boosting, sklearn.ensemble.AdaBoostClassifier):
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As in `decision_function`, when the first is asked for.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import AdaBoostClassifier
+        >>> X, y = [[0.0], [1.0], [2.0], [3.0], [4.0]], ["a", "a", "b", "b", "a"]
+        >>> boost = AdaBoostClassifier(n_estimators=2).fit(X, y)
+        >>> [decision.shape for decision in boost.staged_decision_function(X)]
+        [(5,), (5,)]
         """
         check_is_fitted(self)
         if self._fast() is None and self._algorithm == "SAMME":
@@ -753,6 +774,14 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             scikit-learn's.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.sklearn import AdaBoostRegressor
+        >>> X = np.arange(8.0)[:, None]
+        >>> AdaBoostRegressor(random_state=0).fit(X, [0, 0, 0, 0, 4, 4, 4, 4]).predict([[1.0], [6.0]]).tolist()
+        [0.0, 4.0]
         """
         check_is_fitted(self)
         grown = self._fast()
@@ -776,6 +805,15 @@ class AdaBoostRegressor(Boosting, sklearn.ensemble.AdaBoostRegressor):
         ------
         sklearn.exceptions.NotFittedError, TypeError, ValueError
             As in `predict`, when the first is asked for.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastml.sklearn import AdaBoostRegressor
+        >>> X = np.arange(8.0)[:, None]
+        >>> boost = AdaBoostRegressor(n_estimators=3, random_state=0).fit(X, X[:, 0])
+        >>> [predicted.shape for predicted in boost.staged_predict(X)]
+        [(8,), (8,), (8,)]
         """
         check_is_fitted(self)
         grown = self._fast()

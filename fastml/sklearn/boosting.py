@@ -45,6 +45,14 @@ class BoostingIteration(NamedTuple):
         What `train_loss_` has.
     validation_score : float or None
         With `early_stopping`, what `validation_scores_` has.
+
+    Examples
+    --------
+    >>> from fastml.sklearn import AdaBoostClassifier
+    >>> X, y, told = [[0.0], [1.0], [2.0], [3.0], [4.0]], ["a", "a", "b", "b", "a"], []
+    >>> boost = AdaBoostClassifier(n_estimators=2, callback=told.append).fit(X, y)
+    >>> [(each.n_iter, round(each.error, 6), each.validation_score) for each in told]
+    [(1, 0.2, None), (2, 0.25, None)]
     """
 
     n_iter: int
@@ -122,6 +130,13 @@ class Boosting:
         -----
         UserWarning
             Weights became infinite, by a large `learning_rate`; rounds end there.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import AdaBoostClassifier
+        >>> boost = AdaBoostClassifier(n_estimators=2).fit([[0.0], [1.0], [2.0]], [0, 1, 0], sample_weight=[2, 1, 1])
+        >>> boost.estimator_errors_.round(6).tolist()
+        [0.25, 0.166667]
         """
         _raise_for_unsupported_routing(self, "fit", sample_weight=sample_weight)
         with self._unchanged_by_failure(), _threads(self.n_jobs):

@@ -82,6 +82,13 @@ class ExpectationMaximisation:
         ------
         sklearn.exceptions.NotFittedError, ValueError
             As in `predict`; or `sample_weight` is negative, or 0 everywhere.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import GaussianMixture
+        >>> mixture = GaussianMixture().fit([[-1.0], [1.0]])
+        >>> round(mixture.score([[0.0], [1.0]]), 3), round(mixture.score([[0.0], [1.0]], sample_weight=[0, 1]), 3)
+        (-1.169, -1.419)
         """
         found = self.score_samples(X)
         if sample_weight is None:

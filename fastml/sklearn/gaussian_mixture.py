@@ -49,6 +49,14 @@ class Iteration(NamedTuple):
         From the lower bound of the iteration before; inf in the first.
     weights, means, covariances : array
         The parameters after it, in float64, read-only.
+
+    Examples
+    --------
+    >>> from fastml.sklearn import GaussianMixture
+    >>> told = []
+    >>> mixture = GaussianMixture(2, random_state=0, callback=told.append).fit([[0.0], [1.0], [10.0], [11.0]])
+    >>> len(told) == mixture.n_iter_, told[0].n_iter, told[0].means.shape
+    (True, 1, (2, 1))
     """
 
     init: int
@@ -230,6 +238,12 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         -----
         sklearn.exceptions.ConvergenceWarning
             The best initialisation did not converge, or lost components with `on_empty="drop"`.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import GaussianMixture
+        >>> GaussianMixture().fit([[0.0], [1.0]], sample_weight=[3, 1]).means_.round(6).tolist()
+        [[0.25]]
         """
         with self._unchanged_by_failure():
             self._fit(Array(*self._validated(X, sample_weight)), check_random_state(self.random_state))
@@ -253,6 +267,13 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         ------
         TypeError, ValueError
             As in `fit`.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import GaussianMixture
+        >>> labels = GaussianMixture(2, random_state=0).fit_predict([[0.0], [1.0], [10.0], [11.0]])
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
         """
         with self._unchanged_by_failure():
             X, sample_weight = self._validated(X, sample_weight)
@@ -536,6 +557,13 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         sklearn.exceptions.NotFittedError
         ValueError
             X is not finite or not of D features, or parameters that were set by hand do not fit each other.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import GaussianMixture
+        >>> mixture = GaussianMixture(2, means_init=[[0.0], [10.0]]).fit([[0.0], [1.0], [10.0], [11.0]])
+        >>> mixture.predict([[2.0], [9.0]]).tolist()
+        [0, 1]
         """
         return self._posterior(self._given(X), "labels")
 
@@ -555,6 +583,13 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         ------
         sklearn.exceptions.NotFittedError, ValueError
             As in `predict`.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import GaussianMixture
+        >>> mixture = GaussianMixture(2, means_init=[[0.0], [10.0]]).fit([[0.0], [1.0], [10.0], [11.0]])
+        >>> mixture.predict_proba([[2.0], [9.0]]).round(6).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
         """
         return self._posterior(self._given(X), "resp")
 
@@ -574,6 +609,12 @@ precisions_init, random_state, warm_start, verbose, verbose_interval
         ------
         sklearn.exceptions.NotFittedError, ValueError
             As in `predict`.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import GaussianMixture
+        >>> GaussianMixture().fit([[-1.0], [1.0]]).score_samples([[0.0], [1.0]]).round(3).tolist()
+        [-0.919, -1.419]
         """
         return self._posterior(self._given(X), "log_likelihood")
 

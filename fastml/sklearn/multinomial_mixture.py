@@ -52,6 +52,14 @@ class MultinomialIteration(NamedTuple):
         From the lower bound of the iteration before; inf in the first.
     weights, probabilities : array
         The parameters after it, in float64, read-only.
+
+    Examples
+    --------
+    >>> from fastml.sklearn import MultinomialMixture
+    >>> told = []
+    >>> mixture = MultinomialMixture(2, random_state=0, callback=told.append).fit([[9, 1], [8, 2], [1, 9]])
+    >>> len(told) == mixture.n_iter_, told[0].n_iter, told[0].probabilities.shape
+    (True, 1, (2, 2))
     """
 
     init: int
@@ -294,13 +302,27 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
         -----
         sklearn.exceptions.ConvergenceWarning
             The best initialisation did not converge.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> MultinomialMixture(alpha=0).fit([[1, 0], [0, 1]], sample_weight=[3, 1]).probabilities_.round(6).tolist()
+        [[0.75, 0.25]]
         """
         with self._unchanged_by_failure():
             self._fit(_Rows(Array(*self._validated(X, sample_weight))))
         return self
 
     def fit_predict(self, X: ArrayLike, y: None = None, sample_weight: ArrayLike | None = None) -> NDArray[np.intp]:
-        """`fit`, then `predict` of the same rows, (N,)."""
+        """`fit`, then `predict` of the same rows, (N,).
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> labels = MultinomialMixture(2, random_state=0).fit_predict([[9, 1], [8, 2], [1, 9], [2, 8]])
+        >>> bool(labels[0] == labels[1] != labels[2] == labels[3])
+        True
+        """
         return self.fit(X, sample_weight=sample_weight).predict(X)
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -376,6 +398,13 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
         References
         ----------
         Cappé and Moulines (2009), 2.2.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> mixture = MultinomialMixture(alpha=0, decay=1.0).partial_fit([[3, 1]]).partial_fit([[1, 3]])
+        >>> mixture.probabilities_.round(6).tolist(), mixture.n_iter_
+        ([[0.5, 0.5]], 2)
         """
         with self._unchanged_by_failure():
             first = not hasattr(self, "converged_")
@@ -471,15 +500,38 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
     # ------------------------------------------------------------------------------------------------------ prediction
 
     def predict(self, X: ArrayLike) -> NDArray[np.intp]:
-        """The number of the most probable component of each row, (N,); the first of equal ones."""
+        """The number of the most probable component of each row, (N,); the first of equal ones.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> mixture = MultinomialMixture(2, probabilities_init=[[0.9, 0.1], [0.1, 0.9]]).fit([[9, 1], [1, 9]])
+        >>> mixture.predict([[5, 0], [1, 4]]).tolist()
+        [0, 1]
+        """
         return self._posterior(self._counts(X), "labels")
 
     def predict_proba(self, X: ArrayLike) -> NDArray[Any]:
-        """Each row's probabilities of having come from each component, (N, K)."""
+        """Each row's probabilities of having come from each component, (N, K).
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> mixture = MultinomialMixture(2, probabilities_init=[[0.9, 0.1], [0.1, 0.9]]).fit([[9, 1], [1, 9]])
+        >>> mixture.predict_proba([[9, 0], [0, 0]]).round(3).tolist()
+        [[1.0, 0.0], [0.5, 0.5]]
+        """
         return self._posterior(self._counts(X), "resp")
 
     def score_samples(self, X: ArrayLike) -> NDArray[Any]:
-        """The log-likelihood of each row, (N,), in nats, multinomial coefficient included."""
+        """The log-likelihood of each row, (N,), in nats, multinomial coefficient included.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> MultinomialMixture(alpha=0).fit([[1, 1]]).score_samples([[1, 1], [2, 0]]).round(6).tolist()
+        [-0.693147, -1.386294]
+        """
         counts = self._counts(X)
         likelihood = self._posterior(counts, "log_likelihood")
         return (likelihood + coefficients(counts)).astype(likelihood.dtype)
@@ -504,12 +556,26 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
             return float(np.exp(-self._posterior(counts, "log_likelihood").sum(dtype="float64") / words))
 
     def bic(self, X: ArrayLike) -> float:
-        """Bayesian information criterion: the lower the better. Parameters: K - 1 weights, K (V - 1) probabilities."""
+        """Bayesian information criterion: the lower the better. Parameters: K - 1 weights, K (V - 1) probabilities.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> round(MultinomialMixture(alpha=0).fit([[1, 1]]).bic([[1, 1], [1, 1]]), 6)
+        3.465736
+        """
         found = self.score_samples(X)
         return -2 * float(found.sum(dtype="float64")) + self._n_parameters() * float(np.log(len(found)))
 
     def aic(self, X: ArrayLike) -> float:
-        """Akaike information criterion: the lower the better."""
+        """Akaike information criterion: the lower the better.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> round(MultinomialMixture(alpha=0).fit([[1, 1]]).aic([[1, 1], [1, 1]]), 6)
+        4.772589
+        """
         return -2 * float(self.score_samples(X).sum(dtype="float64")) + 2 * self._n_parameters()
 
     def sample(self, n_samples: int = 1, length: int | ArrayLike = 100) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -532,6 +598,13 @@ class MultinomialMixture(ExpectationMaximisation, DensityMixin, BaseEstimator):
         ------
         TypeError, ValueError
             `n_samples` or `length` is not an integer, too small, or of the wrong shape.
+
+        Examples
+        --------
+        >>> from fastml.sklearn import MultinomialMixture
+        >>> X, labels = MultinomialMixture(random_state=0).fit([[1, 1]]).sample(3, length=10)
+        >>> X.shape, X.sum(axis=1).tolist(), labels.tolist()
+        ((3, 2), [10, 10, 10], [0, 0, 0])
         """
         check_is_fitted(self)
         n_samples = check.integer("n_samples", n_samples, 1)
