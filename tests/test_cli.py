@@ -165,8 +165,8 @@ def test_asking_for_a_back_end_that_cannot_run_is_an_error(capsys, monkeypatch):
         (["--threads", "two"], "invalid int value: 'two'"),
         (
             ["--size", "T=9"],
-            "a size of at least 1 for each of B, H, I, T or D, K, N or K, N, V or N or K, N or D, E, K, N, depth, "
-            "got 'T=9'",
+            "a size of at least 1 for each of B, H, I, T or D, K, N or K, N, V or N or K, N or D, E, K, N, depth "
+            "or H, N, V, got 'T=9'",
         ),
         (["--kernel", "lstm", "--size", "T=9"], "expected a size of at least 1 for each of B, H, I, T, got 'T=9'"),
         (["--kernel", "lstm", "--kernel", "gaussian", "--size", TINY], "each of B, H, I, T and D, K, N, got 'T=9,"),

@@ -42,7 +42,7 @@ def here(track, monkeypatch, threads):
         yield Process()
 
     monkeypatch.setattr(track.contest, "started", started)
-    monkeypatch.setattr(track.bench, "gemm_peak", lambda dtype, rounds: 100.0)
+    monkeypatch.setattr(track.bench, "gemm_peak", lambda dtype, rounds, clock: 100.0)
 
 
 def machine(**others):
