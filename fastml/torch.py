@@ -221,7 +221,7 @@ class _OnFastml:
         return y, tuple(states) if n > 1 else states[0]
 
     def __prepare_scriptable__(self) -> torch.nn.Module:
-        """What torch.jit.script compiles in its place: PyTorch's own, with the same parameters."""
+        """What torch.jit.script compiles, and puts into the modules around it: PyTorch's own, with these parameters."""
         return restore(copy(self))
 
 
@@ -450,8 +450,9 @@ def _backward(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
     return (None, *map(torch.from_numpy, found))
 
 
-def _name(tensor: Tensor) -> tuple[int, torch.Size]:
-    return tensor.data_ptr(), tensor.shape
+def _name(tensor: Tensor) -> tuple[Any, ...]:
+    """The same for tensors that are the same memory, read in the same order."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
 
 
 def _each(parts: Sequence[Sequence[Kept]], change: Callable[[Any], Any]) -> list[list[Kept]]:

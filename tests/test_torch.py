@@ -30,6 +30,15 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """PyTorch's would only spin beside those of other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @contextmanager
 def on_fastml():
     """A block in which PyTorch's own layers are out of order."""
@@ -608,6 +617,18 @@ def test_weights_are_never_stale(kind, change):
     want = results(both[0], x)
     with on_fastml():
         same(results(both[1], x), want)
+
+
+def test_weights_that_share_memory():
+    """One is the other's transpose: the same address and shape."""
+    theirs, mine = pair("RNN", 4, 4, dtype=torch.float64)
+    for module in (theirs, mine):
+        module.weight_ih_l0 = torch.nn.Parameter(module.weight_hh_l0.detach().t())
+    x = drawn(mine, 5, 2, 4)
+    same(results(mine, x), results(theirs, x))
+    for module in (theirs, mine):
+        module.weight_ih_l0, module.weight_hh_l0 = module.weight_hh_l0, module.weight_ih_l0
+    same(results(mine, x), results(theirs, x))
 
 
 def test_state_carried_on():
