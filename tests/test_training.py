@@ -8,6 +8,7 @@ import pytest
 from cells import RECURRENT
 from compare import error
 
+from fastml import saving
 from fastml.language import RecurrentLM, Trainer, find_files, read_text
 from fastml.optim import Adam
 
@@ -199,6 +200,41 @@ def test_damage_is_noticed(tmp_path):
         for load in (RecurrentLM.load, lambda path: Trainer.load(path, TEXT)):
             with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):
                 load(path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda about, _: about.update(training={}), "training: missing settings, steps, text"),
+        (lambda about, _: about.update(training="none"), "training: missing settings, steps, text; unknown n, o, n, e"),
+        (lambda about, _: about["training"].update(settings=[]), "training.settings: missing batch, seq_len, valid"),
+        (lambda about, _: about["training"].update(steps=1.5), "steps: expected an integer of at least 0, got 1.5"),
+        (lambda about, _: about["training"].update(text=3), "'int' object is not iterable"),
+        (lambda about, _: about["training"]["settings"].update(batch=0), "batch: expected an integer of at least 1"),
+        (lambda about, _: about["training"]["settings"].update(lr=10**400), "lr: expected a positive number, got an"),
+        (lambda about, _: about["training"]["settings"].update(clip="x"), "clip: expected a positive number, got 'x'"),
+        (lambda _, arrays: arrays.pop("training.curve"), "training: missing training.curve"),
+        (lambda _, arrays: arrays.update({"training.validations": np.zeros(3)}), r"float64 of shape \(3, 3\), got"),
+        (lambda _, arrays: arrays.update({"training.state.0": np.zeros((1, 2, 8), "float32")}), r"\(1, 3, 8\), got"),
+        (
+            lambda _, arrays: arrays.update({"training.first.embedding": np.zeros((256, 5))}),
+            "expected float32 of shape",
+        ),
+    ],
+    ids=lambda value: "",
+)
+def test_what_no_trainer_writes_is_no_training(tmp_path, change, message):
+    """Though its checksum is right."""
+    path, t = tmp_path / "lm", trainer()
+    t.step()
+    t.save(path)
+    with saving.opened(path, "RecurrentLM", 1) as file:
+        model, arrays = RecurrentLM._from(file)
+    change(file.about, arrays)
+    saving.save(path, file.about, model.weights | arrays)
+    for load in (Trainer.curves, lambda path: Trainer.load(path, TEXT)):
+        with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: not a RecurrentLM saved .*{message}"):
+            load(path)
 
 
 def test_a_gradient_that_is_not_finite_changes_nothing(column, tmp_path):

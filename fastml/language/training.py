@@ -389,7 +389,10 @@ def _check(model: RecurrentLM, about: dict[str, Any], arrays: dict[str, Array]) 
     settings = about["settings"]
     check.names("training.settings", settings, ("batch", "seq_len", "valid", "seed", "lr", "clip"))
     steps, B = check.integer("steps", about["steps"], 0), check.integer("batch", settings["batch"], 1)
-    check.integer("seq_len", settings["seq_len"], 1)
+    check.integer("seq_len", settings["seq_len"], 1), check.integer("seed", settings["seed"], 0)
+    check.number("valid", settings["valid"], 0, 1), check.positive("lr", settings["lr"])
+    if settings["clip"] is not None:
+        check.positive("clip", settings["clip"])
     shapes = {f"{part}.{name}": weight.shape for part in ("first", "second") for name, weight in model.weights.items()}
     parts = len(model.recurrent._states) if steps else 0
     shapes |= {f"state.{i}": (model.num_layers, B, model.hidden) for i in range(parts)}
