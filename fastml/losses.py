@@ -217,7 +217,7 @@ def _targets(
 
 
 def _scale(reduction: Any, count: int) -> float:
-    if reduction not in REDUCTIONS:
+    if not isinstance(reduction, str) or reduction not in REDUCTIONS:
         raise ValueError(f"reduction: expected one of {', '.join(map(repr, REDUCTIONS))}, got {reduction!r}")
     return 1 / count if reduction == "mean" and count else 1.0
 

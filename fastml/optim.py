@@ -154,6 +154,7 @@ class Adam:
         self.lr, self.betas, self.eps, self.clip = lr, betas, eps, clip
         self._numbers()
         self.steps = 0
+        self._kinds = {name: (weight.dtype, weight.shape) for name, weight in self.weights.items()}
         self.first = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
         self.second = {name: np.zeros_like(weight) for name, weight in self.weights.items()}
 
@@ -200,6 +201,7 @@ class Adam:
         >>> Adam({"w": np.zeros(2)}).step({"w": np.array([0.6, 0.8])})
         1.0
         """
+        self._check_arrays()
         lr, beta1, beta2, eps, clip = self._numbers()
         _check_mapping("gradients", gradients)
         check.names("gradients", gradients, self.weights)
@@ -215,6 +217,17 @@ class Adam:
             w, m, v = (a.reshape(-1) for a in (self.weights[name], self.first[name], self.second[name]))
             update(w, gradient.reshape(-1), m, v, scale, rate, beta1, beta2, root * eps, w, m, v)
         return norm
+
+    def _check_arrays(self) -> None:
+        """They are public, and a kernel that writes to them trusts what is checked here."""
+        parts = {"weights": self.weights, "first": self.first, "second": self.second}
+        for name, (dtype, shape) in self._kinds.items():
+            for part, arrays in parts.items():
+                array = arrays.get(name)
+                fits = isinstance(array, np.ndarray) and (array.dtype, array.shape) == (dtype, shape)
+                if not (fits and array.flags.carray):
+                    expected = f"a C-contiguous, writeable array of {dtype} and shape {shape}"
+                    raise ValueError(f"{part}[{name!r}]: expected {expected}, as it was at first")
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of what steps change: "steps", and "first.NAME" and "second.NAME" of each array.

@@ -1,5 +1,6 @@
 """Files of weights: safetensors that are replaced whole or not at all, say what they hold, and carry a checksum."""
 
+import errno
 import json
 import os
 import secrets
@@ -156,7 +157,9 @@ def opened(path: PathLike, kind: str, version: int | None = None) -> Iterator[Sa
     """
     from safetensors import SafetensorError, safe_open
 
-    path = os.fspath(path)
+    path = os.fsdecode(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     try:
         with safe_open(path, framework="numpy") as file:
             yield Saved(file, kind, version)

@@ -504,3 +504,18 @@ def test_files_of_other_things(tmp_path):
         RecurrentLM.load(path)
     with pytest.raises(FileNotFoundError):
         RecurrentLM.load(tmp_path / "none")
+
+
+def test_an_array_that_was_replaced_counts(tmp_path):
+    model = RecurrentLM(6, 2, 3, seed=0)
+    before = model.loss([0, 1, 2], [1, 2, 3])[0]
+    model.weights["recurrent.weight_hh_l0"] = 3 * model.weights["recurrent.weight_hh_l0"]
+    model.save(tmp_path / "lm")
+    assert (
+        before != model.loss([0, 1, 2], [1, 2, 3])[0] == RecurrentLM.load(tmp_path / "lm").loss([0, 1, 2], [1, 2, 3])[0]
+    )
+
+
+def test_a_folder_is_no_model(tmp_path):
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        RecurrentLM.load(tmp_path)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,13 +191,16 @@ def test_resumed_is_uninterrupted(options):
     same(got, {name: array for name, array in weights().items() if name in got})
 
 
-@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_signal_saves_after_the_step(monkeypatch, capsys, name, status):
-    step = Trainer.step
+@pytest.mark.parametrize("name, status", [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_saves_after_the_step(monkeypatch, capsys, request, name, status):
+    step, number = Trainer.step, getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"no {name} here")
+    request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))  # nohup ignores SIGHUP
 
     def interrupted(trainer):
         if trainer.steps == 2:
-            signal.raise_signal(getattr(signal, name))
+            signal.raise_signal(number)
         return step(trainer)
 
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
@@ -286,8 +290,12 @@ def test_what_a_killed_run_left_is_removed(trained, folder):
     others = [".lm-0123456789abcdef.txt", ".lm-0123456789abcdeg.safetensors", ".lmx-0123456789abcdef.safetensors"]
     for name in (left.name, *others):
         (folder / name).write_bytes(b"half")
+    young = folder / ".lm-123456789abcdef0.safetensors"
+    young.write_bytes(b"half")
+    for name in (left.name, *others):
+        os.utime(folder / name, (0, 0))
     assert train("--steps", 4, "--resume") == 0
-    assert not left.exists() and all((folder / name).exists() for name in others)
+    assert not left.exists() and young.exists() and all((folder / name).exists() for name in others)
 
 
 KILLED = """
@@ -377,6 +385,13 @@ def test_wrong_arguments(capsys, folder, argv, message):
     (folder / "empty.txt").write_bytes(b"")
     (folder / "x.bin").write_bytes(b"ab\0")
     assert message in refused(capsys, "train", "--out", "lm.safetensors", *argv)
+
+
+def test_what_is_read_is_not_written(trained, capsys, folder):
+    message = "--out: text.txt is one of the texts"
+    assert message in refused(capsys, "train", ".", "--out", "text.txt", "--steps", 1, "--overwrite")
+    trained.rename("model.png")
+    assert "--out: model.png is the model" in refused(capsys, "plot", "model.png")
 
 
 def test_what_is_there_is_not_overwritten_in_silence(trained, capsys):

@@ -511,3 +511,15 @@ def test_a_back_end_without_the_update_changes_nothing(monkeypatch):
         with pytest.raises(NotImplementedError, match="adam_update"):
             adam.step(gradients_of("float64", 0))
     assert bits(adam) == before and adam.steps == 0
+
+
+@pytest.mark.parametrize("part", ["weights", "first", "second"])
+@pytest.mark.parametrize(
+    "other", [np.zeros(1), np.zeros((3, 4), "float32"), np.zeros((4, 3)).T, np.broadcast_to(1.0, (3, 4)), None]
+)
+def test_arrays_that_were_replaced_by_others_are_refused(part, other):
+    adam = Adam({"w": np.ones((3, 4))})
+    getattr(adam, part)["w"] = other
+    with pytest.raises(ValueError, match=rf"^{part}\['w'\]: expected a C-contiguous, writeable array of float64 and"):
+        adam.step({"w": np.ones((3, 4))})
+    assert adam.steps == 0

@@ -205,8 +205,8 @@ def test_damage_is_noticed(tmp_path):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda about, _: about.update(training={}), "training: missing settings, steps, text"),
-        (lambda about, _: about.update(training="none"), "training: missing settings, steps, text; unknown n, o, n, e"),
+        (lambda about, _: about.update(training={}), "training: missing settings, adam, steps, text"),
+        (lambda about, _: about.update(training="none"), "training: missing settings, adam, steps, text; unknown n, o"),
         (lambda about, _: about["training"].update(settings=[]), "training.settings: missing batch, seq_len, valid"),
         (lambda about, _: about["training"].update(steps=1.5), "steps: expected an integer of at least 0, got 1.5"),
         (lambda about, _: about["training"].update(text=3), "'int' object is not iterable"),
@@ -325,3 +325,23 @@ def test_files_that_are_no_text(tmp_path):
     ):
         with pytest.raises(kind, match=f"^{re.escape(message)}"):
             read_text(paths, patterns)
+
+
+def test_all_of_adam_is_kept(tmp_path):
+    t = trainer()
+    t.adam.betas, t.adam.eps, t.adam.lr, t.adam.clip = (0.5, 0.75), 1e-6, 0.5, None
+    t.step()
+    t.save(tmp_path / "lm")
+    same = Trainer.load(tmp_path / "lm", TEXT)
+    assert [getattr(same.adam, name) for name in ("betas", "eps", "lr", "clip")] == [(0.5, 0.75), 1e-6, 0.5, None]
+    t.step(), same.step()
+    assert all((t.model.weights[name] == weight).all() for name, weight in same.model.weights.items())
+
+
+def test_one_path_and_hidden_folders(tmp_path):
+    for folder in (".hidden", "seen"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.txt").write_bytes(folder.encode())
+    assert find_files(str(tmp_path)) == find_files(tmp_path) == [tmp_path / "seen" / "a.txt"]
+    assert bytes(read_text(tmp_path)) == b"seen"
+    assert bytes(read_text(str(tmp_path / ".hidden"))) == b".hidden"

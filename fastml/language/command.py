@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from types import FrameType
 from typing import NoReturn
 
@@ -37,6 +37,7 @@ TRAINING = {"seq_len": 1000, "batch": 16, "lr": 2e-3, "clip": 1.0, "valid": 0.05
 
 VALIDATION = 0.05  # share of the time that validation may take
 TOGETHER = 16  # files that are read side by side, those of like length
+OLD = 3600.0  # seconds, of a half-written file that nobody writes any more
 LINE = 10.0  # seconds from one line of progress to the next, where there is no terminal
 
 TRAIN = """\
@@ -123,7 +124,7 @@ def _refusing(error: Error) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except (FloatingPointError, OSError, RuntimeError, TypeError, ValueError) as wrong:
+    except (FloatingPointError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as wrong:
         at = f"{wrong.filename}: " if isinstance(wrong, OSError) and wrong.strerror and wrong.filename else ""
         error(at + _said(wrong))
 
@@ -163,8 +164,10 @@ def _train(arguments: argparse.Namespace, error: Error) -> int:
             raise ValueError(f"--resume: there is no {out}")
         trainer = _trainer(arguments, _text(arguments))
     try:
-        for file in leftovers(out):  # of a run that was killed while it saved
-            file.unlink(missing_ok=True)
+        for file in leftovers(out):  # of a run that was killed while it saved; a younger one may be at work on it
+            with suppress(FileNotFoundError):
+                if time() - file.stat().st_mtime > OLD:
+                    file.unlink()
         trainer.save(out)  # now rather than after an hour
     except (OSError, ValueError) as reason:
         error(f"--out: cannot write {out}: {_said(reason)}")
@@ -174,7 +177,10 @@ def _train(arguments: argparse.Namespace, error: Error) -> int:
 def _text(arguments: argparse.Namespace) -> NDArray[np.uint8]:
     if not arguments.path:
         return stdlib_text(limit=None)
-    return read_text(arguments.path, arguments.glob or PATTERNS)
+    files = find_files(arguments.path, arguments.glob or PATTERNS)
+    if arguments.out.exists() and any(file.samefile(arguments.out) for file in files):
+        raise ValueError(f"--out: {arguments.out} is one of the texts")
+    return read_text(files)
 
 
 def _trainer(arguments: argparse.Namespace, text: NDArray[np.uint8]) -> Trainer:
@@ -201,7 +207,8 @@ class _NotSavedError(Exception):
 def _tell(line: str) -> None:
     """On stderr, if that can be written: who read it may be gone, and the run goes on."""
     with suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
+        if sys.stderr is not None:
+            print(line, file=sys.stderr, flush=True)
 
 
 class _Run:
@@ -249,7 +256,7 @@ class _Run:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        """The first Ctrl-C or SIGTERM ends the run after its step; the next one at once, with what was saved last."""
+        """The first Ctrl-C, SIGTERM or hang-up ends the run after its step; the next one at once, as saved last."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -258,10 +265,11 @@ class _Run:
             if self.signal is not None:
                 raise KeyboardInterrupt
             self.signal = number
-            with suppress(OSError):
-                os.write(2, b"ending after this step; once more: at once\n")  # this may interrupt a print
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup's
+            numbers.append(signal.SIGHUP)
+        before = {number: signal.signal(number, stop) for number in numbers}
         try:
             yield
         finally:
@@ -394,6 +402,8 @@ def _eval(arguments: argparse.Namespace, error: Error) -> int:
         some = order[start : start + TOGETHER]
         nats |= zip(some, model._nats([model.encode(texts[path]) for path in some]).tolist(), strict=True)
     bits = lambda paths: sum(nats[p] for p in paths) / sum(len(texts[p]) - 1 for p in paths) / math.log(2)
+    if not math.isfinite(bits(order)):
+        error(f"{arguments.model}: its losses are not finite")
     found = {path: bits([path]) if path in nats else None for path in texts}
     if arguments.json:
         rows = [
@@ -417,6 +427,8 @@ def _plot(arguments: argparse.Namespace, error: Error) -> int:
         out = arguments.out or arguments.model.with_suffix(".png")
         if out.suffix not in (".png", ".pdf", ".svg"):
             raise ValueError(f"--out: expected a name that ends in .png, .pdf or .svg, got {str(out)!r}")
+        if out.exists() and out.samefile(arguments.model):
+            raise ValueError(f"--out: {out} is the model")
         training, validation = Trainer.curves(arguments.model)
         if not len(training):
             raise ValueError(f"{arguments.model}: no step has been trained yet")

@@ -191,7 +191,7 @@ class RecurrentLM:
         self.vocabulary = _vocabulary(vocabulary)
         self.size = self.vocabulary if isinstance(self.vocabulary, int) else len(self.vocabulary)
         self.embedding, self.hidden = check.integer("embedding", embedding, 1), check.integer("hidden", hidden, 1)
-        if cell not in CELLS:
+        if not isinstance(cell, str) or cell not in CELLS:
             raise ValueError(f"cell: expected one of {', '.join(map(repr, CELLS))}, got {cell!r}")
         self.cell, self.tied = cell, check.flag("tied", tied)
         if self.tied and self.embedding != self.hidden:
@@ -404,10 +404,17 @@ class RecurrentLM:
 
     def _lowest(self) -> Any:
         """The recurrent layers, on what `_input` makes of symbols."""
+        layers = self._layers()
         if not self._folds:
-            return self.recurrent
+            return layers
         with blas_limit(1):
-            return self.recurrent._reading(self.weights["recurrent.weight_ih_l0"] @ self.weights["embedding"].T)
+            return layers._reading(self.weights["recurrent.weight_ih_l0"] @ self.weights["embedding"].T)
+
+    def _layers(self) -> Any:
+        """The recurrent layers, with the arrays that `weights` holds now: an entry may have been replaced."""
+        layers = self.recurrent
+        layers.weights.update({name: self.weights[f"recurrent.{name}"] for name in layers.weights})
+        return layers
 
     def _input(self, x: Array) -> Any:
         return OneHot(x) if self._folds else self.weights["embedding"][x]
@@ -670,7 +677,7 @@ class RecurrentLM:
 
     def _draws(self, read: Array, temperature: float, random: np.random.Generator) -> Iterator[int]:
         embedding, (weight, bias) = self.weights["embedding"], self._readout()
-        stream = self.recurrent.stream()
+        stream = self._layers().stream()
         for t in range(0, len(read) - 1, READ):
             stream.steps(embedding[read[t : min(t + READ, len(read) - 1)], None])
         symbol = int(read[-1])

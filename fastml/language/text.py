@@ -12,14 +12,17 @@ __all__ = ["PATTERNS", "find_files", "read_bytes", "read_text"]
 PATTERNS = ("*.txt", "*.md", "*.py", "*.rst")
 
 
-def find_files(paths: Iterable[str | os.PathLike[str]], patterns: Sequence[str] = PATTERNS) -> list[Path]:
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+
+
+def find_files(paths: Paths, patterns: Sequence[str] = PATTERNS) -> list[Path]:
     """The files of a list of files and folders, in its order.
 
     Parameters
     ----------
-    paths : iterable of path-like
+    paths : path-like, or iterable of them
         A file stands for itself, whatever its name; a folder for all files in it and in its folders that match one of
-        the patterns, sorted by path.
+        the patterns, sorted by path; but for those in hidden ones (.git, .venv).
     patterns : sequence of str
         Of file names, as pathlib has them.
 
@@ -43,7 +46,7 @@ def find_files(paths: Iterable[str | os.PathLike[str]], patterns: Sequence[str] 
     ['text.py', 'training.py']
     """
     found: dict[Path, None] = {}
-    for given in paths:
+    for given in _each(paths):
         if not os.fspath(given):
             raise ValueError("path: expected a file or a folder, got ''")
         path = Path(given)
@@ -52,11 +55,19 @@ def find_files(paths: Iterable[str | os.PathLike[str]], patterns: Sequence[str] 
                 raise FileNotFoundError(f"path: there is no {path}")
             found[path] = None
             continue
-        inside = sorted({file for pattern in patterns for file in path.rglob(pattern) if file.is_file()})
+        inside = sorted({file for p in patterns for file in path.rglob(p) if _is_seen(file, path) and file.is_file()})
         if not inside:
             raise ValueError(f"path: expected files that match {' or '.join(patterns)}, {path} holds none")
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _each(paths: Paths) -> list[str | os.PathLike[str]]:
+    return [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+
+
+def _is_seen(file: Path, folder: Path) -> bool:
+    return not any(part.startswith(".") for part in file.relative_to(folder).parts[:-1])
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -83,7 +94,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     return data
 
 
-def read_text(paths: Iterable[str | os.PathLike[str]], patterns: Sequence[str] = PATTERNS) -> NDArray[np.uint8]:
+def read_text(paths: Paths, patterns: Sequence[str] = PATTERNS) -> NDArray[np.uint8]:
     """The bytes of all files of `find_files`, one after another.
 
     Parameters
@@ -106,7 +117,7 @@ def read_text(paths: Iterable[str | os.PathLike[str]], patterns: Sequence[str] =
     >>> bytes(read_text(fastml.language.__path__, ["text.py"])[:18])
     b'\"\"\"Text from files'
     """
-    paths = list(paths)
+    paths = _each(paths)
     data = b"".join(read_bytes(path) for path in find_files(paths, patterns))
     if not data:
         raise ValueError(f"path: expected text, got not a byte in {', '.join(map(str, paths))}")

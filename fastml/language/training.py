@@ -269,12 +269,13 @@ class Trainer:
         ...     RecurrentLM.load(os.path.join(folder, "lm.safetensors")).hidden
         8
         """
-        adam = self.adam.state_dict()
-        arrays = {f"training.{name}": array for name, array in adam.items() if name != "steps"}
+        moments = self.adam.state_dict()
+        arrays = {f"training.{name}": array for name, array in moments.items() if name != "steps"}
         arrays |= {f"training.state.{i}": part for i, part in enumerate(_parts(self.state))}
         arrays["training.curve"] = np.array(self._training).reshape(-1, 2)
         arrays["training.validations"] = self.validation_curve
-        about = {"settings": self.settings, "steps": self.steps, "text": self._text}
+        adam = {"betas": [float(beta) for beta in self.adam.betas], "eps": float(self.adam.eps)}
+        about = {"settings": self.settings, "adam": adam, "steps": self.steps, "text": self._text}
         saving.save(path, self.model._about(training=about), self.model.weights | arrays)
 
     @property
@@ -332,6 +333,7 @@ class Trainer:
                 f"text: expected the one that {path} was trained on, of {was['length']} symbols, "
                 f"got another one, of {found['length']}"
             )
+        trainer.adam.betas, trainer.adam.eps = tuple(about["adam"]["betas"]), about["adam"]["eps"]
         trainer._restore(about["steps"], arrays)
         return trainer
 
@@ -384,12 +386,15 @@ def _opened(path: str | os.PathLike[str]) -> tuple[RecurrentLM, dict[str, Array]
 
 def _check(model: RecurrentLM, about: dict[str, Any], arrays: dict[str, Array]) -> None:
     """What `save` writes beside a model: names, types, and the shapes that they and the model ask for."""
-    check.names("training", about, ("settings", "steps", "text"))
+    check.names("training", about, ("settings", "adam", "steps", "text"))
+    check.names("training.adam", about["adam"], ("betas", "eps"))
+    beta1, beta2 = about["adam"]["betas"]
+    check.number("betas", beta1, 0, 1), check.number("betas", beta2, 0, 1), check.positive("eps", about["adam"]["eps"])
     check.names("training.text", about["text"], ("length", "sha256"))
     settings = about["settings"]
     check.names("training.settings", settings, ("batch", "seq_len", "valid", "seed", "lr", "clip"))
     steps, B = check.integer("steps", about["steps"], 0), check.integer("batch", settings["batch"], 1)
-    check.integer("seq_len", settings["seq_len"], 1), check.integer("seed", settings["seed"], 0)
+    check.integer("seq_len", settings["seq_len"], 1, 2**62), check.integer("seed", settings["seed"], 0)
     check.number("valid", settings["valid"], 0, 1), check.positive("lr", settings["lr"])
     if settings["clip"] is not None:
         check.positive("clip", settings["clip"])
