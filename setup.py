@@ -19,8 +19,9 @@ FOLDER = "fastml/kernels/native"
 FAMILIES = ("isa", "rnn", "gru", "lstm", "gaussian", "multinomial", "samme", "exponential", "tree", "softmax", "adam")
 
 # One build for every CPython from FLOOR on, through its limited API, where there is one: not without the GIL, not in
-# other Pythons. It costs instructions in unwrapping alone (callgrind): 0.1 % of a stream's step (H = 32), 0.4 % of an
-# LSTM's forward (200 steps, B = 1, H = 32), 1.5 % of reweighing 1000 rows, 2 % of a tree on 100 rows, 0.1 % on 1000.
+# other Pythons. It costs instructions in unwrapping alone (callgrind): 0.1 % of a stream's step (H = 32), 0.3 % of an
+# LSTM's forward (200 steps, B = 1, H = 32), 1 % of reweighing 1000 rows, 2 to 3 % of a tree on 100 rows, 0.1 % on 1000.
+# By time, twelve calls small and large took 1.4 % longer (geometric mean), in a noise of more than 10 % for each.
 FLOOR = (3, 11)
 ABI3 = sys.implementation.name == "cpython" and not sysconfig.get_config_var("Py_GIL_DISABLED")
 

@@ -46,8 +46,8 @@ standard library. Ctrl-C saves and ends; --resume goes on, to bitwise the weight
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run `fastml lm`; returns the exit status: 0, 1 (training or writing failed), 2 (wrong arguments), 130 (Ctrl-C) or
-    143 (terminated).
+    """Run `fastml lm`; returns the exit status: 0, 1 (training or writing failed), 2 (wrong arguments), 130 (Ctrl-C),
+    143 (terminated) or 129 (hung up).
     """
     parser, parsers = _parsers()
     arguments = parser.parse_args(argv)
