@@ -291,7 +291,7 @@ def _draw_boosting(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Ar
     return {name: values[name] for name in row.inputs}
 
 
-def _prepare_boosting(row: Kernel, arrays: Arrays) -> Callable[[], Arrays]:
+def _prepare_kernel(row: Kernel, arrays: Arrays) -> Callable[[], Arrays]:
     """The kernel itself, into new arrays, and what it wrote there."""
     kinds = {"uint8 N": lambda a: (a != 0).view(np.uint8), "intp N": lambda a: a.astype(np.intp), "float64": float}
     inputs = {name: kinds.get(shape, np.asarray)(arrays[name]) for name, shape in row.inputs.items()}
@@ -326,7 +326,7 @@ def _draw_adam(row: Kernel, sizes: Sizes, random: np.random.Generator) -> Arrays
     return {name: values[name] for name in row.inputs}
 
 
-def _answers_boosting(row: Kernel, result: Arrays) -> Arrays:
+def _answers_kernel(row: Kernel, result: Arrays) -> Arrays:
     return result
 
 
@@ -421,7 +421,7 @@ def _answers_softmax(row: Kernel, result: Any) -> Arrays:
 
 
 RECURRENT = Family(_draw_recurrent, _prepare_recurrent, _answers_recurrent)
-BOOSTING = Family(_draw_boosting, _prepare_boosting, _answers_boosting)
+BOOSTING = Family(_draw_boosting, _prepare_kernel, _answers_kernel)
 
 FAMILIES = {
     "rnn": RECURRENT,
@@ -433,7 +433,7 @@ FAMILIES = {
     "exponential": BOOSTING,
     "tree": Family(_draw_tree, _prepare_tree, _answers_tree),
     "softmax": Family(_draw_softmax, _prepare_softmax, _answers_softmax),
-    "adam": Family(_draw_adam, _prepare_boosting, _answers_boosting),
+    "adam": Family(_draw_adam, _prepare_kernel, _answers_kernel),
 }
 
 

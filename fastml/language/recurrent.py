@@ -172,7 +172,8 @@ class RecurrentLM:
         bound = 1 / math.sqrt(self.hidden)
         found |= {name: random.uniform(-bound, bound, shape) for name, shape in shapes.items()}
         # Drawn in float64, so that one seed gives the same ones in both dtypes.
-        self._hold({name: array.astype(self.dtype) for name, array in found.items()})
+        self.weights = {name: array.astype(self.dtype) for name, array in found.items()}
+        self._layers()
 
     def _configure(
         self,
@@ -216,11 +217,6 @@ class RecurrentLM:
             yield "readout.weight", (self.size, self.hidden)
         if self.bias:
             yield "readout.bias", (self.size,)
-
-    def _hold(self, weights: dict[str, Array]) -> None:
-        """Make `weights` the model's, and those of its layers among them."""
-        self.weights = weights
-        self.recurrent.weights = {name: weights[f"recurrent.{name}"] for name, _ in self.recurrent._shapes()}
 
     def _arguments(self) -> dict[str, Any]:
         """The constructor's arguments but the seed, as JSON can hold them."""
@@ -412,9 +408,9 @@ class RecurrentLM:
 
     def _layers(self) -> Any:
         """The recurrent layers, with the arrays that `weights` holds now: an entry may have been replaced."""
-        layers = self.recurrent
-        layers.weights.update({name: self.weights[f"recurrent.{name}"] for name in layers.weights})
-        return layers
+        shapes = self.recurrent._shapes()
+        self.recurrent.weights = {name: self.weights[f"recurrent.{name}"] for name, _ in shapes}
+        return self.recurrent
 
     def _input(self, x: Array) -> Any:
         return OneHot(x) if self._folds else self.weights["embedding"][x]
@@ -808,7 +804,8 @@ class RecurrentLM:
         model = cls.__new__(cls)
         model._configure(**file.arguments)
         arrays = file.arrays(model._shapes(), model.dtype, beside="training.")
-        model._hold({name: arrays.pop(name) for name, _ in model._shapes()})
+        model.weights = {name: arrays.pop(name) for name, _ in model._shapes()}
+        model._layers()
         return model, arrays
 
 
